@@ -1,0 +1,1 @@
+"""What can be said: one frozen model per event, their topics, the CloudEvents codec."""

@@ -1,0 +1,174 @@
+"""Every event of the system, in the order of the flow."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from events.model import (
+    Corpus,
+    Digest,
+    Evaluator,
+    Event,
+    Family,
+    FitFigures,
+    GateVerdict,
+    Method,
+    Name,
+    Parameters,
+    Sampler,
+    Seed,
+    ShardIndex,
+    Uri,
+)
+
+
+class IterationStarted(Event):
+    """A producer asked for a calibration run."""
+
+    type: ClassVar[str] = "nexus.iteration.started.v1"
+    parameters: Parameters
+
+
+class ShardRequested(Event):
+    """The saga asks for the talks ``first_talk <= talk < end_talk`` to be graded."""
+
+    type: ClassVar[str] = "nexus.shard.requested.v1"
+    shard_index: ShardIndex
+    first_talk: Annotated[int, Field(ge=0)]
+    end_talk: Annotated[int, Field(ge=1)]
+    corpus: Corpus
+    families: tuple[Family, ...]
+    evaluator: Evaluator
+
+
+class ShardSubmitted(Event):
+    """The shard's requests are written and its batch job exists."""
+
+    type: ClassVar[str] = "nexus.shard.submitted.v1"
+    shard_index: ShardIndex
+    job: str
+    requests_uri: Uri
+    n_requests: Annotated[int, Field(ge=1)]
+    families: tuple[Family, ...]
+
+
+class BatchPollRequested(Event):
+    """A durable timer: look at the batch job again."""
+
+    type: ClassVar[str] = "nexus.batch.poll.requested.v1"
+    shard_index: ShardIndex
+    poll: Annotated[int, Field(ge=1)]
+    submitted: ShardSubmitted
+
+
+class BatchCompleted(Event):
+    """The batch job ended well; its rows wait to be merged."""
+
+    type: ClassVar[str] = "nexus.batch.completed.v1"
+    shard_index: ShardIndex
+    job: str
+    output_uri: Uri
+    n_requests: Annotated[int, Field(ge=1)]
+    families: tuple[Family, ...]
+
+
+class ShardMerged(Event):
+    """The shard's grades are in the warehouse, each once."""
+
+    type: ClassVar[str] = "nexus.shard.merged.v1"
+    shard_index: ShardIndex
+    rows: Annotated[int, Field(ge=0)]
+    digest: Digest
+
+
+class ShardFailed(Event):
+    """A step of the shard ended for good without its effect."""
+
+    type: ClassVar[str] = "nexus.shard.failed.v1"
+    shard_index: ShardIndex
+    step: Name
+    reason: str
+
+
+class TrainingRequested(Event):
+    """The saga asks for one family to be calibrated on all merged shards."""
+
+    type: ClassVar[str] = "nexus.training.requested.v1"
+    family: Family
+    method: Method
+    sampler: Sampler
+    seed: Seed
+
+
+class FamilyCalibrated(Event):
+    """A fit exists, with its metrics merged and its gates judged."""
+
+    type: ClassVar[str] = "nexus.family.calibrated.v1"
+    family: Name
+    grm_uri: Uri
+    draws_uri: Uri | None
+    digest: Digest
+    figures: FitFigures
+    gates: tuple[GateVerdict, ...]
+
+
+class FamilyPromoted(Event):
+    """Every gate that holds let the fit pass: it is the family's current calibration."""
+
+    type: ClassVar[str] = "nexus.family.promoted.v1"
+    family: Name
+    grm_uri: Uri
+
+
+class FamilyHeld(Event):
+    """At least one gate holds the fit back."""
+
+    type: ClassVar[str] = "nexus.family.held.v1"
+    family: Name
+    reason: str
+
+
+class FamilyFailed(Event):
+    """The family could not be fitted at all."""
+
+    type: ClassVar[str] = "nexus.family.failed.v1"
+    family: Name
+    step: Name
+    reason: str
+
+
+class IterationCompleted(Event):
+    """Every step has ended; ``partial`` where some shard or family failed."""
+
+    type: ClassVar[str] = "nexus.iteration.completed.v1"
+    status: Literal["completed", "partial"]
+    promoted: tuple[Name, ...]
+    held: tuple[Name, ...]
+    failed: tuple[Name, ...]
+
+
+class IterationFailed(Event):
+    """The iteration ended without a calibrated family."""
+
+    type: ClassVar[str] = "nexus.iteration.failed.v1"
+    reason: str
+
+
+EVENTS: tuple[type[Event], ...] = (
+    IterationStarted,
+    ShardRequested,
+    ShardSubmitted,
+    BatchPollRequested,
+    BatchCompleted,
+    ShardMerged,
+    ShardFailed,
+    TrainingRequested,
+    FamilyCalibrated,
+    FamilyPromoted,
+    FamilyHeld,
+    FamilyFailed,
+    IterationCompleted,
+    IterationFailed,
+)
+
+BY_TYPE: dict[str, type[Event]] = {event.type: event for event in EVENTS}

@@ -1,0 +1,1 @@
+"""What it runs on: settings, errors, ports, one folder of adapters per port, topology."""
