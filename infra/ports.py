@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from events.model import Evaluator, Family, Sampler
     from schemas.spec import TableSpec
 
-type_json = dict[str, Any]
-
 
 # --- ledger --------------------------------------------------------------------------------
 
