@@ -40,9 +40,9 @@ def gcs_objects(
         retry_config=retry,
     )
 
-    async def create(key: str, data: bytes) -> bool:
+    def create(key: str, data: bytes) -> bool:
         try:
-            await obstore.put_async(store, key, data, mode="create")
+            obstore.put(store, key, data, mode="create")
         except (AlreadyExistsError, PreconditionError):
             return False
         return True

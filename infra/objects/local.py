@@ -1,6 +1,5 @@
 """Objects in a local folder."""
 
-import asyncio
 from pathlib import Path
 
 from obstore.store import LocalStore
@@ -25,7 +24,7 @@ def local_objects(folder: Path) -> StoredObjects:
     except OSError as error:
         raise ServiceUnavailableError(f"objects folder {root}: {error.strerror}") from error
 
-    async def create(key: str, data: bytes) -> bool:
-        return await asyncio.to_thread(create_once, root / key, data)
+    def create(key: str, data: bytes) -> bool:
+        return create_once(root / key, data)
 
     return StoredObjects(store, root.as_uri(), create)

@@ -1,6 +1,11 @@
-"""The objects port over any store that obstore speaks to."""
+"""The objects port over any store that obstore speaks to.
 
-from collections.abc import Awaitable, Callable, Iterator
+obstore is called from threads: its own coroutines hand their results over in a thread of theirs,
+which aborts the process when the interpreter happens to be ending (pyo3-async-runtimes #40).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from obstore.exceptions import (
@@ -14,7 +19,7 @@ from infra.errors import ServiceUnavailableError, TerminalError
 from infra.objects.keys import checked_key, digest_of
 from infra.ports import Stored
 
-Create = Callable[[str, bytes], Awaitable[bool]]
+Create = Callable[[str, bytes], bool]
 """Writes an object under a free key; false when the key is taken."""
 
 
@@ -42,7 +47,7 @@ class StoredObjects:
         """
         uri, digest = self.uri(key), digest_of(data)
         with _translated(uri):
-            created = await self._create(key, data)
+            created = await asyncio.to_thread(self._create, key, data)
         if not created:
             await self._refuse_other_content(uri, digest)
         return Stored(uri, digest, created)
@@ -56,8 +61,7 @@ class StoredObjects:
         """
         key = self._key(uri)
         with _translated(uri):
-            found = await self._store.get_async(key)
-            return bytes(await found.bytes_async())
+            return await asyncio.to_thread(self._read, key)
 
     async def list(self, prefix: str) -> tuple[str, ...]:
         """The URIs of all objects below a prefix of whole path segments, sorted.
@@ -66,10 +70,15 @@ class StoredObjects:
         """
         folder = checked_key(prefix.rstrip("/")) if prefix.rstrip("/") else None
         with _translated(self._root):
-            found = await self._store.list(folder).collect_async()
+            keys = await asyncio.to_thread(self._keys, folder)
         below = "" if folder is None else f"{folder}/"
-        keys = (meta["path"] for meta in found)
         return tuple(sorted(f"{self._root}/{key}" for key in keys if key.startswith(below)))
+
+    def _read(self, key: str) -> bytes:
+        return bytes(self._store.get(key).bytes())
+
+    def _keys(self, folder: str | None) -> list[str]:
+        return [meta["path"] for meta in self._store.list(folder).collect()]
 
     def _key(self, uri: str) -> str:
         if not uri.startswith(f"{self._root}/"):
