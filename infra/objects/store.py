@@ -77,8 +77,8 @@ class StoredObjects:
     def _read(self, key: str) -> bytes:
         return bytes(self._store.get(key).bytes())
 
-    def _keys(self, folder: str | None) -> list[str]:
-        return [meta["path"] for meta in self._store.list(folder).collect()]
+    def _keys(self, folder: str | None) -> tuple[str, ...]:
+        return tuple(meta["path"] for meta in self._store.list(folder).collect())
 
     def _key(self, uri: str) -> str:
         if not uri.startswith(f"{self._root}/"):
