@@ -1,0 +1,34 @@
+"""A FastStream broker for Google Cloud Pub/Sub."""
+
+from faststream_pubsub.broker import PubSubBroker
+from faststream_pubsub.errors import (
+    AcknowledgeError,
+    ConnectError,
+    InvalidMessageError,
+    PublishError,
+    PubSubError,
+    TopologyError,
+)
+from faststream_pubsub.message import PubSubMessage
+from faststream_pubsub.response import PubSubPublishCommand, PubSubResponse
+from faststream_pubsub.router import PubSubPublisher, PubSubRoute, PubSubRouter
+from faststream_pubsub.settings import RetryPolicy
+from faststream_pubsub.testing import TestPubSubBroker
+
+__all__ = (
+    "AcknowledgeError",
+    "ConnectError",
+    "InvalidMessageError",
+    "PubSubBroker",
+    "PubSubError",
+    "PubSubMessage",
+    "PubSubPublishCommand",
+    "PubSubPublisher",
+    "PubSubResponse",
+    "PubSubRoute",
+    "PubSubRouter",
+    "PublishError",
+    "RetryPolicy",
+    "TestPubSubBroker",
+    "TopologyError",
+)

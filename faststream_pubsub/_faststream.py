@@ -1,0 +1,92 @@
+"""The one door to FastStream's private parts.
+
+FastStream has no public API for writing a broker, so its in-tree brokers use
+`faststream._internal`. Everything that this package needs of it passes through here: a release
+that moves something breaks one file.
+"""
+
+from faststream._internal.basic_types import DecodedMessage, LoggerProto, SendableMessage
+from faststream._internal.broker import BrokerRouter, BrokerUsecase
+from faststream._internal.broker.registrator import Registrator
+from faststream._internal.broker.router import ArgsContainer, SubscriberRoute
+from faststream._internal.configs import (
+    BrokerConfig,
+    PublisherSpecificationConfig,
+    PublisherUsecaseConfig,
+    SubscriberSpecificationConfig,
+    SubscriberUsecaseConfig,
+    UnderlyingDriverAnnotation,
+    UnderlyingDriverAnnotations,
+)
+from faststream._internal.constants import EMPTY
+from faststream._internal.context import ContextRepo
+from faststream._internal.di import FastDependsConfig
+from faststream._internal.endpoint.call_wrapper import HandlerCallWrapper
+from faststream._internal.endpoint.publisher import (
+    PublisherProto,
+    PublisherSpecification,
+    PublisherUsecase,
+)
+from faststream._internal.endpoint.publisher.fake import FakePublisher
+from faststream._internal.endpoint.subscriber import SubscriberSpecification, SubscriberUsecase
+from faststream._internal.endpoint.subscriber.call_item import CallsCollection
+from faststream._internal.endpoint.utils import ParserComposition, process_msg
+from faststream._internal.logger import DefaultLoggerStorage, make_logger_state
+from faststream._internal.logger.logging import get_broker_logger
+from faststream._internal.parser import CodecProto, DefaultCodec
+from faststream._internal.producer import ProducerProto
+from faststream._internal.testing.broker import EnterType, TestBroker, change_producer
+from faststream._internal.types import (
+    AsyncCallable,
+    BrokerMiddleware,
+    CustomCallable,
+    IdGenerator,
+    PublisherMiddleware,
+)
+from faststream._internal.utils.path import Address
+
+__all__ = (
+    "EMPTY",
+    "Address",
+    "ArgsContainer",
+    "AsyncCallable",
+    "BrokerConfig",
+    "BrokerMiddleware",
+    "BrokerRouter",
+    "BrokerUsecase",
+    "CallsCollection",
+    "CodecProto",
+    "ContextRepo",
+    "CustomCallable",
+    "DecodedMessage",
+    "DefaultCodec",
+    "DefaultLoggerStorage",
+    "EnterType",
+    "FakePublisher",
+    "FastDependsConfig",
+    "HandlerCallWrapper",
+    "IdGenerator",
+    "LoggerProto",
+    "ParserComposition",
+    "ProducerProto",
+    "PublisherMiddleware",
+    "PublisherProto",
+    "PublisherSpecification",
+    "PublisherSpecificationConfig",
+    "PublisherUsecase",
+    "PublisherUsecaseConfig",
+    "Registrator",
+    "SendableMessage",
+    "SubscriberRoute",
+    "SubscriberSpecification",
+    "SubscriberSpecificationConfig",
+    "SubscriberUsecase",
+    "SubscriberUsecaseConfig",
+    "TestBroker",
+    "UnderlyingDriverAnnotation",
+    "UnderlyingDriverAnnotations",
+    "change_producer",
+    "get_broker_logger",
+    "make_logger_state",
+    "process_msg",
+)

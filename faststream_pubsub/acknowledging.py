@@ -1,0 +1,193 @@
+"""Acks, nacks and lease extensions, many in one call."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from faststream_pubsub import wire
+from faststream_pubsub.client import PubSubClient, with_retry
+from faststream_pubsub.coalescer import Coalescer
+from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.errors import AcknowledgeError
+
+PATIENCE_SECONDS: Final = 60.0
+EXTENSION_PATIENCE_SECONDS: Final = 5.0
+_TRANSIENT_PREFIX: Final = "TRANSIENT_"
+_DETAILS: Final = "grpc-status-details-bin"
+
+
+@dataclass(slots=True)
+class _Ack:
+    delivery: Delivery
+    confirmed: asyncio.Future[None] | None
+
+
+@dataclass(slots=True)
+class _Deadline:
+    delivery: Delivery
+    seconds: int
+
+
+def failed_ack_ids(error: grpc.aio.AioRpcError) -> dict[str, str]:
+    """Failures per ack ID that an exactly-once subscription reports in the status details.
+
+    Source: `PERMANENT_FAILURE_*` and `TRANSIENT_FAILURE_*` of
+    https://cloud.google.com/pubsub/docs/exactly-once-delivery.
+    """
+    reasons: dict[str, str] = {}
+    for key, value in error.trailing_metadata() or ():
+        if key != _DETAILS:
+            continue
+        for detail in Status.FromString(value).details:
+            info = ErrorInfo()
+            if detail.Unpack(info):
+                reasons.update(info.metadata)
+    return reasons
+
+
+class Acknowledger:
+    """Tells the service what became of the deliveries of one subscription."""
+
+    def __init__(
+        self,
+        client: PubSubClient,
+        subscription: str,
+        *,
+        on_lost: Callable[[list[Delivery]], None],
+        on_error: Callable[[str, BaseException], None],
+    ) -> None:
+        """Prepare an idle acknowledger.
+
+        Args:
+            client: The connection.
+            subscription: Full name of the subscription.
+            on_lost: Called with deliveries whose lease the service has given up.
+            on_error: Called with a text when calls failed for good.
+        """
+        self._client = client
+        self._subscription = subscription
+        self._on_lost = on_lost
+        self._on_error = on_error
+        self._acks: Coalescer[_Ack] = Coalescer(self._send_acks, max_items=wire.MAX_ACK_IDS)
+        self._deadlines: Coalescer[_Deadline] = Coalescer(
+            self._send_deadlines,
+            max_items=wire.MAX_ACK_IDS,
+        )
+
+    def ack(self, delivery: Delivery) -> None:
+        """Acknowledge soon."""
+        self._acks.add(_Ack(delivery, None))
+
+    async def ack_confirmed(self, delivery: Delivery) -> None:
+        """Acknowledge and wait for the service's confirmation.
+
+        Raises:
+            AcknowledgeError: The service refused, or could not be reached in time.
+        """
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._acks.add(_Ack(delivery, confirmed))
+        await confirmed
+
+    def set_deadline(self, deliveries: Iterable[Delivery], seconds: int) -> None:
+        """Extend leases, or with 0 end them so that the messages are delivered again."""
+        self._deadlines.extend([_Deadline(delivery, seconds) for delivery in deliveries])
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Send what is queued; what can't be sent in time is given up and reported."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._acks.flush()
+                await self._deadlines.flush()
+        except TimeoutError as error:
+            self._on_error("acknowledgements are lost, messages will be delivered again", error)
+            self._settle(self._acks.take_waiting(), lambda _: "the broker was stopped")
+            await self._acks.abort()
+            await self._deadlines.abort()
+
+    async def _send_acks(self, batch: list[_Ack]) -> None:
+        request = wire.AcknowledgeRequest(
+            subscription=self._subscription,
+            ack_ids=[ack.delivery.ack_id for ack in batch],
+        )
+        try:
+            await with_retry(
+                self._client.rpcs.acknowledge, request, patience_seconds=PATIENCE_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            self._after_failed_acks(batch, error)
+        except asyncio.CancelledError:
+            self._settle(batch, lambda _: "the broker was stopped")
+            raise
+        else:
+            self._settle(batch, lambda _: None)
+
+    def _after_failed_acks(self, batch: list[_Ack], error: grpc.aio.AioRpcError) -> None:
+        reasons = failed_ack_ids(error)
+        if not reasons:
+            self._on_error(f"{len(batch)} messages could not be acknowledged", error)
+            told = f"{error.code().name}: {error.details()}"
+            self._settle(batch, lambda _: told)
+            return
+        again = [a for a in batch if _is_transient(reasons, a.delivery)]
+        self._settle(
+            [a for a in batch if not _is_transient(reasons, a.delivery)],
+            lambda delivery: reasons.get(delivery.ack_id),
+        )
+        self._acks.extend(again)
+
+    def _settle(self, batch: list[_Ack], reason_of: Callable[[Delivery], str | None]) -> None:
+        for ack in batch:
+            if ack.confirmed is None or ack.confirmed.done():
+                continue
+            if reason := reason_of(ack.delivery):
+                message_id = ack.delivery.message.message_id
+                ack.confirmed.set_exception(AcknowledgeError(message_id, reason))
+            else:
+                ack.confirmed.set_result(None)
+
+    async def _send_deadlines(self, batch: list[_Deadline]) -> None:
+        by_seconds: defaultdict[int, list[Delivery]] = defaultdict(list)
+        for deadline in batch:
+            by_seconds[deadline.seconds].append(deadline.delivery)
+        for seconds, deliveries in by_seconds.items():
+            await self._send_deadline(deliveries, seconds)
+
+    async def _send_deadline(self, deliveries: list[Delivery], seconds: int) -> None:
+        request = wire.ModifyAckDeadlineRequest(
+            subscription=self._subscription,
+            ack_ids=[delivery.ack_id for delivery in deliveries],
+            ack_deadline_seconds=seconds,
+        )
+        try:
+            await with_retry(
+                self._client.rpcs.modify_ack_deadline,
+                request,
+                patience_seconds=EXTENSION_PATIENCE_SECONDS,
+            )
+        except grpc.aio.AioRpcError as error:
+            self._after_failed_deadline(deliveries, seconds, error)
+
+    def _after_failed_deadline(
+        self,
+        deliveries: list[Delivery],
+        seconds: int,
+        error: grpc.aio.AioRpcError,
+    ) -> None:
+        reasons = failed_ack_ids(error)
+        if not reasons:
+            self._on_error(f"{len(deliveries)} leases could not be set to {seconds} s", error)
+            return
+        lost = [d for d in deliveries if d.ack_id in reasons and not _is_transient(reasons, d)]
+        if seconds:
+            self._on_lost(lost)
+
+
+def _is_transient(reasons: Mapping[str, str], delivery: Delivery) -> bool:
+    reason: Any = reasons.get(delivery.ack_id, "")
+    return bool(reason.startswith(_TRANSIENT_PREFIX))

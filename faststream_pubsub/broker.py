@@ -1,0 +1,306 @@
+import logging
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from fast_depends import Provider, dependency_provider
+from faststream.message import gen_cor_id
+from faststream.middlewares import AckPolicy
+from faststream.response.publish_type import PublishType
+from faststream.security import BaseSecurity
+from faststream.specification.schema import BrokerSpec
+
+from faststream_pubsub._faststream import (
+    EMPTY,
+    BrokerMiddleware,
+    BrokerUsecase,
+    CodecProto,
+    ContextRepo,
+    CustomCallable,
+    FastDependsConfig,
+    IdGenerator,
+    LoggerProto,
+    SendableMessage,
+    UnderlyingDriverAnnotations,
+)
+from faststream_pubsub.client import PubSubClient
+from faststream_pubsub.config import PubSubBrokerConfig
+from faststream_pubsub.connection import SERVICE_TARGET, connect
+from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.logs import make_pubsub_logger_state
+from faststream_pubsub.message import PubSubMessage
+from faststream_pubsub.producer import PubSubProducer
+from faststream_pubsub.registrator import PubSubRegistrator
+from faststream_pubsub.response import PubSubPublishCommand
+from faststream_pubsub.service import PubSubService, Service
+
+if TYPE_CHECKING:
+    from fast_depends.dependencies import Dependant
+    from fast_depends.library.serializer import SerializerProto
+    from faststream.specification.schema.extra import Tag, TagDict
+
+_PING_SECONDS = 5.0
+_FLUSH_SECONDS = 10.0
+
+
+class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBrokerConfig]):
+    """FastStream broker for Google Cloud Pub/Sub."""
+
+    def __init__(  # noqa: PLR0913 - FastStream's brokers take their settings as arguments
+        self,
+        project: str | None = None,
+        *,
+        emulator_host: str | None = None,
+        target: str | None = None,
+        autocreate: bool = True,
+        publish_patience_seconds: float = 60.0,
+        graceful_timeout: float | None = 15.0,
+        decoder: CustomCallable | None = None,
+        parser: CustomCallable | None = None,
+        codec: CodecProto | None = None,
+        dependencies: "Sequence[Dependant]" = (),
+        middlewares: Sequence[BrokerMiddleware[Any, Any]] = (),
+        routers: Iterable[PubSubRegistrator] = (),
+        ack_policy: AckPolicy = EMPTY,
+        id_generator: IdGenerator = gen_cor_id,
+        # AsyncAPI
+        specification_url: str | None = None,
+        protocol: str | None = None,
+        protocol_version: str | None = None,
+        description: str | None = None,
+        tags: "Iterable[Tag | TagDict]" = (),
+        security: BaseSecurity | None = None,
+        # logging
+        logger: LoggerProto | None = EMPTY,
+        log_level: int = logging.INFO,
+        # FastDepends
+        apply_types: bool = True,
+        serializer: "SerializerProto | None" = EMPTY,
+        provider: Provider | None = None,
+        context: ContextRepo | None = None,
+        underlying_driver_annotations: UnderlyingDriverAnnotations | None = None,
+    ) -> None:
+        """Prepare a broker; nothing is connected yet.
+
+        Args:
+            project: Project ID; else GOOGLE_CLOUD_PROJECT, else that of the credentials, else
+                `local-project` with an emulator.
+            emulator_host: `host:port` of an emulator; else PUBSUB_EMULATOR_HOST, which is read
+                when the broker connects.
+            target: `host:port` of the service, a regional endpoint for instance.
+            autocreate: Create topics and subscriptions that are absent.
+            publish_patience_seconds: How long a publish is tried again after transient errors.
+            graceful_timeout: How long `stop` waits for running handlers; None or 0 doesn't wait.
+            decoder: Custom decoder.
+            parser: Custom parser.
+            codec: Custom codec, instead of a decoder.
+            dependencies: `Depends` of every handler.
+            middlewares: Middlewares of every handler and publisher.
+            routers: Routers to include.
+            ack_policy: Policy of handlers that bring none; nack on error if it is left out.
+            id_generator: Makes correlation IDs.
+            specification_url: AsyncAPI server URL.
+            protocol: AsyncAPI protocol.
+            protocol_version: AsyncAPI protocol version.
+            description: AsyncAPI description.
+            tags: AsyncAPI tags.
+            security: AsyncAPI security; the connection itself uses default credentials.
+            logger: Logger, or None for none.
+            log_level: Level of ordinary records.
+            apply_types: Validate handlers' arguments by their annotations.
+            serializer: FastDepends serializer.
+            provider: FastDepends provider.
+            context: Context repository.
+            underlying_driver_annotations: Classes that handlers must not ask for by type.
+        """
+        self._project = project
+        self._emulator_host = emulator_host
+        self._target = target
+        self._publish_patience_seconds = publish_patience_seconds
+        super().__init__(
+            routers=routers,
+            config=PubSubBrokerConfig(
+                autocreate=autocreate,
+                producer=PubSubProducer(parser, decoder),
+                broker_middlewares=middlewares,
+                broker_parser=parser,
+                broker_decoder=decoder,
+                broker_codec=codec,
+                logger=make_pubsub_logger_state(logger=logger, log_level=log_level),
+                fd_config=FastDependsConfig(
+                    use_fastdepends=apply_types,
+                    serializer=serializer,
+                    provider=provider or dependency_provider,
+                    context=context or ContextRepo(),
+                ),
+                broker_dependencies=dependencies,
+                graceful_timeout=graceful_timeout,
+                ack_policy=ack_policy,
+                id_generator=id_generator,
+                extra_context={"broker": self},
+                underlying_driver_annotations=underlying_driver_annotations or {},
+            ),
+            specification=BrokerSpec(
+                description=description,
+                url=[specification_url or emulator_host or target or SERVICE_TARGET],
+                protocol=protocol or "googlepubsub",
+                protocol_version=protocol_version or "v1",
+                tags=tags,
+                security=security,
+            ),
+        )
+
+    async def start(self) -> None:
+        """Connect, make sure that subscriptions are there, and begin to read them.
+
+        Raises:
+            ConnectError: No project or no credentials.
+            TopologyError: A topic or subscription can't be created or is different.
+        """
+        await self.connect()
+        await super().start()
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """Let running handlers finish, give back the rest, flush, and disconnect."""
+        try:
+            await super().stop(exc_type, exc_val, exc_tb)
+        finally:
+            await self._disconnect()
+
+    async def ping(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - FastStream's signature
+        """Tell whether the server answers.
+
+        Args:
+            timeout: Seconds to wait; 5 if left out.
+        """
+        if self._connection is None:
+            return False
+        return await self._connection.ping(timeout or _PING_SECONDS)
+
+    async def publish(  # type: ignore[override] # every broker's publish adds its own arguments
+        self,
+        message: SendableMessage = None,
+        topic: str = "",
+        *,
+        attributes: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        ordering_key: str = "",
+        correlation_id: str | None = None,
+        reply_to: str = "",
+    ) -> str:
+        """Publish a message.
+
+        Args:
+            message: The body; what is neither bytes nor text is encoded as JSON.
+            topic: Topic ID or full name.
+            attributes: The message's attributes.
+            headers: The same, under the name that FastStream's brokers share.
+            ordering_key: Messages of one key are delivered in order to subscriptions that ask
+                for it.
+            correlation_id: Goes along as attribute `correlation_id`.
+            reply_to: Topic that the handler's result goes to, as attribute `reply_to`.
+
+        Returns:
+            The message ID.
+
+        Raises:
+            InvalidMessageError: The message is beyond a limit of the service.
+            PublishError: The service refused it, or could not be reached in time.
+        """
+        cmd = PubSubPublishCommand(
+            message,
+            topic=topic,
+            headers={**(headers or {}), **(attributes or {})},
+            ordering_key=ordering_key,
+            correlation_id=correlation_id or self.config.id_generator(),
+            reply_to=reply_to,
+            _publish_type=PublishType.PUBLISH,
+        )
+        message_id: str = await self._basic_publish(cmd, producer=self.config.producer)
+        return message_id
+
+    async def publish_batch(
+        self,
+        *messages: SendableMessage,
+        topic: str = "",
+        attributes: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        ordering_key: str = "",
+        correlation_id: str | None = None,
+        reply_to: str = "",
+    ) -> list[str]:
+        """Publish several messages to one topic.
+
+        Returns:
+            Their message IDs, in order.
+
+        Raises:
+            InvalidMessageError: A message is beyond a limit of the service; none was sent.
+            PublishError: A message was not published; others may have been.
+        """
+        cmd = PubSubPublishCommand(
+            *(messages or (None,)),
+            topic=topic,
+            headers={**(headers or {}), **(attributes or {})},
+            ordering_key=ordering_key,
+            correlation_id=correlation_id or self.config.id_generator(),
+            reply_to=reply_to,
+            _publish_type=PublishType.PUBLISH,
+        )
+        message_ids: list[str] = await self._basic_publish_batch(cmd, producer=self.config.producer)
+        return message_ids
+
+    async def request(  # type: ignore[override] # every broker's request adds its own arguments
+        self,
+        message: SendableMessage = None,
+        topic: str = "",
+        *,
+        attributes: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        ordering_key: str = "",
+        correlation_id: str | None = None,
+        timeout: float = 30.0,  # noqa: ASYNC109 - FastStream's signature
+    ) -> PubSubMessage:
+        """Publish a message and wait for its reply.
+
+        Raises:
+            FeatureNotSupportedException: Always, on a real server.
+        """
+        cmd = PubSubPublishCommand(
+            message,
+            topic=topic,
+            headers={**(headers or {}), **(attributes or {})},
+            ordering_key=ordering_key,
+            correlation_id=correlation_id or self.config.id_generator(),
+            timeout=timeout,
+            _publish_type=PublishType.REQUEST,
+        )
+        reply: PubSubMessage = await self._basic_request(cmd, producer=self.config.producer)
+        return reply
+
+    async def _connect(self) -> Service:
+        connection = await connect(
+            project=self._project,
+            emulator_host=self._emulator_host,
+            target=self._target,
+        )
+        own: PubSubBrokerConfig = self.config.broker_config
+        service = PubSubService(
+            PubSubClient(connection),
+            autocreate=own.autocreate,
+            publish_patience_seconds=self._publish_patience_seconds,
+        )
+        own.connect(service)
+        return service
+
+    async def _disconnect(self) -> None:
+        service, self._connection = self._connection, None
+        own: PubSubBrokerConfig = self.config.broker_config
+        own.disconnect()
+        if service is not None:
+            await service.close(own.graceful_timeout or _FLUSH_SECONDS)

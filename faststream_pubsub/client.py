@@ -1,0 +1,132 @@
+"""The service as this package uses it: retried calls, and topology that is there when needed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import grpc
+
+from faststream_pubsub import wire
+from faststream_pubsub.backoff import full_jitter
+from faststream_pubsub.connection import Connection
+from faststream_pubsub.errors import TopologyError
+from faststream_pubsub.names import resource_path
+from faststream_pubsub.wire import Proto, Rpcs
+
+CALL_TIMEOUT_SECONDS: Final = 10.0
+SETUP_PATIENCE_SECONDS: Final = 30.0
+
+
+async def with_retry(
+    rpc: Callable[..., Awaitable[Proto]],
+    request: Proto,
+    *,
+    patience_seconds: float,
+    timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+) -> Proto:
+    """Call an idempotent RPC again after transient errors, with full jitter.
+
+    Args:
+        rpc: A bound unary call.
+        request: Its request.
+        patience_seconds: How long to go on trying.
+        timeout_seconds: Deadline of each try.
+
+    Raises:
+        grpc.aio.AioRpcError: A permanent error, or the last transient one.
+    """
+    give_up_at = asyncio.get_running_loop().time() + patience_seconds
+    for delay_seconds in full_jitter(cap_seconds=5.0):
+        try:
+            return await rpc(request, timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in wire.TRANSIENT:
+                raise
+            if asyncio.get_running_loop().time() + delay_seconds > give_up_at:
+                raise
+        await asyncio.sleep(delay_seconds)
+    raise AssertionError("full_jitter never ends")
+
+
+class PubSubClient:
+    """One connection to Pub/Sub, shared by everything that a broker does."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.rpcs: Rpcs = wire.bind(connection.channel)
+
+    def topic_path(self, topic: str) -> str:
+        """Full name of a topic of this project."""
+        return resource_path(self.connection.project, "topics", topic)
+
+    def subscription_path(self, subscription: str) -> str:
+        """Full name of a subscription of this project."""
+        return resource_path(self.connection.project, "subscriptions", subscription)
+
+    async def ensure_topic(self, path: str) -> None:
+        """Create a topic unless it is there."""
+        try:
+            await self._setup_call(self.rpcs.create_topic, wire.Topic(name=path))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise TopologyError(f"can't create {path}: {_told(error)}") from error
+
+    async def ensure_subscription(self, wanted: Proto) -> None:
+        """Create a subscription unless it is there.
+
+        Args:
+            wanted: A `google.pubsub.v1.Subscription`.
+
+        Raises:
+            TopologyError: It can't be created, or it is there on another topic.
+        """
+        try:
+            await self._setup_call(self.rpcs.create_subscription, wanted)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise TopologyError(f"can't create {wanted.name}: {_told(error)}") from error
+            await self.check_subscription(wanted)
+
+    async def check_subscription(self, wanted: Proto) -> None:
+        """Check that a subscription is there and reads the wanted topic.
+
+        Raises:
+            TopologyError: It is absent, can't be read, or belongs to another topic.
+        """
+        request = wire.GetSubscriptionRequest(subscription=wanted.name)
+        try:
+            found = await self._setup_call(self.rpcs.get_subscription, request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise TopologyError(
+                    f"{wanted.name} does not exist: create it, or set autocreate=True.",
+                ) from error
+            raise TopologyError(f"can't read {wanted.name}: {_told(error)}") from error
+        if wanted.topic and found.topic != wanted.topic:
+            raise TopologyError(
+                f"{wanted.name} exists on {found.topic}, but the subscriber declares "
+                f"{wanted.topic}: use another subscription name, or delete the old subscription.",
+            )
+
+    async def ping(self, timeout_seconds: float) -> bool:
+        """Tell whether the server answers; a refusal is an answer too."""
+        request = wire.ListTopicsRequest(
+            project=f"projects/{self.connection.project}",
+            page_size=1,
+        )
+        try:
+            await self.rpcs.list_topics(request, timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            return error.code() not in wire.TRANSIENT
+        return True
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self.connection.channel.close()
+
+    async def _setup_call(self, rpc: Callable[..., Awaitable[Proto]], request: Proto) -> Proto:
+        return await with_retry(rpc, request, patience_seconds=SETUP_PATIENCE_SECONDS)
+
+
+def _told(error: grpc.aio.AioRpcError) -> str:
+    return f"{error.code().name}: {error.details()}"

@@ -1,0 +1,122 @@
+"""Where to connect, and as whom."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from faststream_pubsub.errors import ConnectError
+
+SERVICE_TARGET: Final = "pubsub.googleapis.com:443"
+EMULATOR_PROJECT: Final = "local-project"
+EMULATOR_VARIABLE: Final = "PUBSUB_EMULATOR_HOST"
+PROJECT_VARIABLE: Final = "GOOGLE_CLOUD_PROJECT"
+_SCOPES: Final = ("https://www.googleapis.com/auth/pubsub",)
+
+# Streams carry up to 20 MB; a dead peer on TLS is noticed after 40 s. Plain channels go to
+# emulators, whose servers punish such pings.
+_LIMITS: Final = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_metadata_size", 4 * 1024 * 1024),
+)
+_KEEPALIVE: Final = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A server to talk to.
+
+    Attributes:
+        target: `host:port`.
+        emulated: Plain text and no credentials.
+    """
+
+    target: str
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """An open channel and the project that names are resolved in."""
+
+    channel: Any
+    project: str
+    address: Address
+
+
+def resolve_address(
+    *,
+    emulator_host: str | None,
+    target: str | None,
+    environ: Mapping[str, str],
+) -> Address:
+    """Pick the server: what was given first, then the environment, then the real service."""
+    match emulator_host, target, environ.get(EMULATOR_VARIABLE):
+        case str() as host, _, _ if host:
+            return Address(target=host, emulated=True)
+        case _, str() as host, _ if host:
+            return Address(target=host, emulated=False)
+        case _, _, str() as host if host:
+            return Address(target=host, emulated=True)
+    return Address(target=SERVICE_TARGET, emulated=False)
+
+
+async def connect(
+    *,
+    project: str | None,
+    emulator_host: str | None,
+    target: str | None,
+) -> Connection:
+    """Open a channel. It connects lazily, so an absent server shows with the first call.
+
+    Raises:
+        ConnectError: No credentials, or no project.
+    """
+    address = resolve_address(emulator_host=emulator_host, target=target, environ=os.environ)
+    project = project or os.environ.get(PROJECT_VARIABLE)
+    if address.emulated:
+        return Connection(
+            channel=grpc.aio.insecure_channel(address.target, options=_LIMITS),
+            project=project or EMULATOR_PROJECT,
+            address=address,
+        )
+    credentials, found_project = await asyncio.to_thread(_default_credentials)
+    if not (project := project or found_project):
+        raise ConnectError(
+            f"no Google Cloud project: pass PubSubBroker(project=...) or set {PROJECT_VARIABLE}.",
+        )
+    return Connection(
+        channel=grpc.aio.secure_channel(address.target, credentials, (*_LIMITS, *_KEEPALIVE)),
+        project=project,
+        address=address,
+    )
+
+
+def _default_credentials() -> tuple[Any, str | None]:
+    import google.auth  # noqa: PLC0415 - not needed, and not loaded, with an emulator
+    from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415
+    from google.auth.transport.grpc import AuthMetadataPlugin  # noqa: PLC0415
+    from google.auth.transport.requests import Request  # noqa: PLC0415
+
+    try:
+        credentials, project = google.auth.default(scopes=_SCOPES)
+    except DefaultCredentialsError as error:
+        raise ConnectError(
+            "no Google Cloud credentials: run `gcloud auth application-default login`, set "
+            f"GOOGLE_APPLICATION_CREDENTIALS, or set {EMULATOR_VARIABLE} for an emulator.",
+        ) from error
+    plugin = AuthMetadataPlugin(credentials, Request())  # type: ignore[no-untyped-call] # google-auth has no types there
+    call_credentials = grpc.metadata_call_credentials(plugin)
+    channel_credentials = grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(),
+        call_credentials,
+    )
+    return channel_credentials, project

@@ -1,0 +1,217 @@
+"""Messages on their way: delivered, waiting, leased, settled."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from faststream_pubsub.backoff import spread
+from faststream_pubsub.wire import Proto
+
+_HISTORY = 256
+
+
+class Settler(Protocol):
+    """Whoever can tell the service what became of a delivery."""
+
+    async def ack(self, delivery: "Delivery") -> None:
+        """Done: don't deliver it again."""
+
+    async def nack(self, delivery: "Delivery", delay_seconds: int) -> None:
+        """Deliver it again after a delay."""
+
+    async def reject(
+        self,
+        delivery: "Delivery",
+        *,
+        reason: str,
+        attributes: Mapping[str, str],
+    ) -> None:
+        """Never deliver it again; keep it as a dead letter if there is a place for it."""
+
+
+class Delivery:
+    """One delivery of one message: FastStream's raw message of this broker.
+
+    Attributes:
+        message: The `google.pubsub.v1.PubsubMessage`.
+        ack_id: Handle of this delivery.
+        attempt: Which delivery this is, from 1, where the subscription has a dead-letter policy;
+            else 0.
+        subscription: Full name of the subscription.
+        delivered_at: Monotonic seconds.
+        extend_at: Monotonic seconds at which the lease is due for extension.
+    """
+
+    __slots__ = (
+        "ack_id",
+        "attempt",
+        "delivered_at",
+        "extend_at",
+        "message",
+        "nacked",
+        "settler",
+        "subscription",
+    )
+
+    def __init__(
+        self,
+        message: Proto,
+        *,
+        ack_id: str,
+        attempt: int,
+        subscription: str,
+        settler: Settler,
+    ) -> None:
+        self.message = message
+        self.ack_id = ack_id
+        self.attempt = attempt
+        self.subscription = subscription
+        self.settler = settler
+        self.delivered_at = 0.0
+        self.extend_at = 0.0
+        self.nacked = False
+
+    def __repr__(self) -> str:
+        return f"Delivery(message_id={self.message.message_id!r}, attempt={self.attempt})"
+
+
+class LeaseTable:
+    """The deliveries that this client holds, and when each lease has to be extended.
+
+    Times are monotonic seconds, given by the caller.
+    """
+
+    def __init__(self, *, lease_seconds: int, longest_seconds: float) -> None:
+        self._shortest_seconds = lease_seconds
+        self._longest_seconds = longest_seconds
+        self._held: dict[str, Delivery] = {}
+        self._handling_seconds: deque[float] = deque(maxlen=_HISTORY)
+        self.held_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        return delivery.ack_id in self._held
+
+    @property
+    def lease_seconds(self) -> int:
+        """Lease to ask for: the 99th percentile of recent handling times, within 600 s."""
+        if not self._handling_seconds:
+            return self._shortest_seconds
+        ranked = sorted(self._handling_seconds)
+        needed = ranked[int(0.99 * (len(ranked) - 1))]
+        return int(min(600, max(self._shortest_seconds, needed)))
+
+    def begin(self, deliveries: Iterable[Delivery], *, now: float) -> None:
+        """Take over deliveries that have just arrived under the shortest lease."""
+        extend_at = now + spread(self._shortest_seconds, low=0.4, high=0.6)
+        for delivery in deliveries:
+            delivery.delivered_at = now
+            delivery.extend_at = extend_at
+            self._held[delivery.ack_id] = delivery
+            self.held_bytes += len(delivery.message.data)
+
+    def end(self, delivery: Delivery) -> None:
+        """Let go of a delivery; once is enough."""
+        if self._held.pop(delivery.ack_id, None) is not None:
+            self.held_bytes -= len(delivery.message.data)
+
+    def end_all(self) -> list[Delivery]:
+        """Let go of everything and return it."""
+        held = list(self._held.values())
+        self._held.clear()
+        self.held_bytes = 0
+        return held
+
+    def learn(self, handling_seconds: float) -> None:
+        """Remember how long a handler took."""
+        self._handling_seconds.append(handling_seconds)
+
+    def take_due(self, *, now: float) -> tuple[int, list[Delivery]]:
+        """Leases to extend now: for how many seconds, and which. They are marked as extended."""
+        due = [delivery for delivery in self._held.values() if delivery.extend_at <= now]
+        if not due:
+            return 0, due
+        lease_seconds = self.lease_seconds
+        extend_at = now + spread(lease_seconds, low=0.4, high=0.6)
+        for delivery in due:
+            delivery.extend_at = extend_at
+        return lease_seconds, due
+
+    def take_expired(self, *, now: float) -> list[Delivery]:
+        """Leases that were extended for as long as is allowed; they are let go."""
+        oldest = now - self._longest_seconds
+        expired = [delivery for delivery in self._held.values() if delivery.delivered_at <= oldest]
+        for delivery in expired:
+            self.end(delivery)
+        return expired
+
+
+class DeliveryQueue:
+    """Deliveries waiting for a worker; at most one of an ordering key is out at a time."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Delivery] = deque()
+        self._behind: dict[str, deque[Delivery]] = {}
+        self._idle: deque[asyncio.Future[None]] = deque()
+
+    def put(self, deliveries: Iterable[Delivery]) -> None:
+        """Queue deliveries in order."""
+        for delivery in deliveries:
+            key = delivery.message.ordering_key
+            if key and key in self._behind:
+                self._behind[key].append(delivery)
+                continue
+            if key:
+                self._behind[key] = deque()
+            self._ready.append(delivery)
+        self._wake(len(self._ready))
+
+    async def get(self) -> Delivery:
+        """Wait for the next delivery. Each must be given back to `done`."""
+        while not self._ready:
+            idle = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+            try:
+                await idle
+            except asyncio.CancelledError:
+                if idle.done() and not idle.cancelled():
+                    self._wake(1)
+                raise
+        return self._ready.popleft()
+
+    def done(self, delivery: Delivery) -> list[Delivery]:
+        """Let the next message of the same key go.
+
+        Returns:
+            Deliveries that must be released: the service sends a nacked message of a key again
+            together with those behind it, so handling these now would break the order.
+        """
+        key = delivery.message.ordering_key
+        if not key or key not in self._behind:
+            return []
+        behind = self._behind[key]
+        if delivery.nacked or not behind:
+            del self._behind[key]
+            return list(behind)
+        self._ready.append(behind.popleft())
+        self._wake(1)
+        return []
+
+    def take_all(self) -> list[Delivery]:
+        """Take out everything that waits."""
+        waiting = [*self._ready]
+        for behind in self._behind.values():
+            waiting.extend(behind)
+            behind.clear()
+        self._ready.clear()
+        return waiting
+
+    def _wake(self, count: int) -> None:
+        while count and self._idle:
+            idle = self._idle.popleft()
+            if not idle.done():
+                idle.set_result(None)
+                count -= 1

@@ -1,0 +1,86 @@
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from faststream.message import StreamMessage
+
+from faststream_pubsub.deliveries import Delivery
+
+
+class PubSubMessage(StreamMessage[Delivery]):
+    """A message from Pub/Sub, settled by `ack`, `nack` or `reject`; the first one counts."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The message's attributes, which are its headers."""
+        return self.headers
+
+    @property
+    def ordering_key(self) -> str:
+        """Key whose messages come in order; empty for none."""
+        key: str = self.raw_message.message.ordering_key
+        return key
+
+    @property
+    def delivery_attempt(self) -> int | None:
+        """Which delivery this is, from 1; None where the subscription doesn't count them."""
+        return self.raw_message.attempt or None
+
+    @property
+    def publish_time(self) -> datetime:
+        """When the service accepted the message, UTC."""
+        published: datetime = self.raw_message.message.publish_time.ToDatetime(tzinfo=UTC)
+        return published
+
+    @property
+    def subscription(self) -> str:
+        """Full name of the subscription that it came through."""
+        return self.raw_message.subscription
+
+    async def ack(self) -> None:
+        """Acknowledge.
+
+        Raises:
+            AcknowledgeError: The service did not confirm (exactly-once subscriptions only).
+        """
+        if self.committed is None:
+            await self.raw_message.settler.ack(self.raw_message)
+        await super().ack()
+
+    async def nack(self, delay_seconds: int = 0) -> None:
+        """Have it delivered again.
+
+        Args:
+            delay_seconds: Wait before that, 0 to 600; a retry policy of the subscription can only
+                make it longer.
+
+        Raises:
+            ValueError: The delay is out of range.
+        """
+        if not 0 <= delay_seconds <= 600:
+            raise ValueError(f"delay_seconds={delay_seconds!r} is out of range: 0 to 600.")
+        if self.committed is None:
+            await self.raw_message.settler.nack(self.raw_message, int(delay_seconds))
+        await super().nack()
+
+    async def reject(
+        self,
+        reason: str = "",
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Never have it delivered again.
+
+        With a `dead_letter_topic` the message is published there, as it came, and then
+        acknowledged; without one it is acknowledged, and an error is logged.
+
+        Args:
+            reason: Goes with the dead letter as attribute `dead-letter-reason`.
+            attributes: Further attributes for the dead letter.
+        """
+        if self.committed is None:
+            await self.raw_message.settler.reject(
+                self.raw_message,
+                reason=reason,
+                attributes=attributes or {},
+            )
+        await super().reject()

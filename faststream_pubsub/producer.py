@@ -1,0 +1,104 @@
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from faststream.exceptions import FeatureNotSupportedException, SetupError
+
+from faststream_pubsub._faststream import (
+    AsyncCallable,
+    CodecProto,
+    CustomCallable,
+    DefaultCodec,
+    ParserComposition,
+    ProducerProto,
+    SendableMessage,
+)
+from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.names import resource_path
+from faststream_pubsub.parser import CONTENT_TYPE, CORRELATION_ID, REPLY_TO, PubSubParser
+from faststream_pubsub.publishing import build_message
+from faststream_pubsub.response import PubSubPublishCommand
+from faststream_pubsub.service import Service
+from faststream_pubsub.wire import Proto
+
+if TYPE_CHECKING:
+    from fast_depends.library.serializer import SerializerProto
+
+
+class PubSubProducer(ProducerProto[PubSubPublishCommand]):
+    """Encodes commands and hands them to the service."""
+
+    _parser: AsyncCallable
+    _decoder: AsyncCallable
+
+    def __init__(self, parser: CustomCallable | None, decoder: CustomCallable | None) -> None:
+        default = PubSubParser()
+        self._parser = ParserComposition(parser, default.parse_message)
+        self._decoder = ParserComposition(decoder, default.decode_message)
+        self._service: Service | None = None
+        self.serializer: SerializerProto | None = None
+        self.codec: CodecProto = DefaultCodec()
+
+    def connect(
+        self, service: Service, serializer: "SerializerProto | None", codec: CodecProto | None
+    ) -> None:
+        """Take up the connected service and how bodies are encoded."""
+        self._service = service
+        self.serializer = serializer
+        self.codec = codec or DefaultCodec()
+
+    def disconnect(self) -> None:
+        """Forget the service."""
+        self._service = None
+
+    async def publish(self, cmd: PubSubPublishCommand) -> str:
+        """Publish one message and return its ID."""
+        service = self._connected()
+        topic = self._topic(service, cmd)
+        message = await self._encode(cmd, cmd.body)
+        return await service.publish(topic, message)
+
+    async def publish_batch(self, cmd: PubSubPublishCommand) -> list[str]:
+        """Publish several messages and return their IDs, in their order."""
+        service = self._connected()
+        topic = self._topic(service, cmd)
+        messages = [await self._encode(cmd, body) for body in cmd.batch_bodies]
+        return await asyncio.gather(*(service.publish(topic, message) for message in messages))
+
+    async def request(self, cmd: PubSubPublishCommand) -> Delivery:
+        """Not offered: Pub/Sub has no private reply queues.
+
+        Raises:
+            FeatureNotSupportedException: Always.
+        """
+        raise FeatureNotSupportedException(
+            f"{cmd.destination}: PubSubBroker has no `request`: publish with `reply_to=` and subscribe to that topic.",
+        )
+
+    def _connected(self) -> Service:
+        if self._service is None:
+            raise SetupError("PubSubBroker is not connected: call `await broker.connect()` first.")
+        return self._service
+
+    def _topic(self, service: Service, cmd: PubSubPublishCommand) -> str:
+        if not cmd.destination:
+            raise SetupError("publish needs a topic.")
+        return resource_path(service.project, "topics", cmd.destination)
+
+    async def _encode(self, cmd: PubSubPublishCommand, body: SendableMessage) -> Proto:
+        data, content_type = await self.codec.encode(body, self.serializer)
+        attributes = _attributes(cmd, content_type)
+        return build_message(data, attributes, cmd.ordering_key)
+
+
+def _attributes(cmd: PubSubPublishCommand, content_type: str | None) -> Mapping[str, str]:
+    attributes: dict[str, str] = {}
+    if content_type:
+        attributes[CONTENT_TYPE] = content_type
+    if cmd.correlation_id:
+        attributes[CORRELATION_ID] = cmd.correlation_id
+    if cmd.reply_to:
+        attributes[REPLY_TO] = cmd.reply_to
+    for key, value in cmd.headers.items():
+        attributes[key] = value if isinstance(value, str) else str(value)
+    return attributes

@@ -1,0 +1,197 @@
+"""Publishing: messages of a topic in few requests, in order where a key asks for it."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import grpc
+
+from faststream_pubsub import wire
+from faststream_pubsub.client import PubSubClient, with_retry
+from faststream_pubsub.coalescer import Coalescer
+from faststream_pubsub.errors import InvalidMessageError, PublishError
+from faststream_pubsub.wire import Proto
+
+MAX_ATTRIBUTES: Final = 100
+MAX_ATTRIBUTE_KEY_BYTES: Final = 256
+MAX_ATTRIBUTE_VALUE_BYTES: Final = 1_024
+MAX_ORDERING_KEY_BYTES: Final = 1_024
+_MANY_LANES: Final = 1_000
+# what the request adds around its messages stays far below this
+_BATCH_BYTES: Final = wire.MAX_REQUEST_BYTES - 100_000
+_PUBLISH_TIMEOUT_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    message: Proto
+    size_bytes: int
+    published: asyncio.Future[str]
+
+
+def build_message(data: bytes, attributes: Mapping[str, str], ordering_key: str) -> Proto:
+    """Build a `google.pubsub.v1.PubsubMessage`.
+
+    Raises:
+        InvalidMessageError: The service would refuse it; the text names the limit.
+    """
+    check_attributes(attributes)
+    if not data and not attributes:
+        raise InvalidMessageError("a message needs data or at least one attribute.")
+    if len(ordering_key.encode()) > MAX_ORDERING_KEY_BYTES:
+        raise InvalidMessageError(
+            f"ordering_key has {len(ordering_key.encode())} bytes; "
+            f"Pub/Sub allows {MAX_ORDERING_KEY_BYTES}.",
+        )
+    return wire.PubsubMessage(data=data, attributes=attributes, ordering_key=ordering_key)
+
+
+def check_attributes(attributes: Mapping[str, str]) -> None:
+    """Check attributes against the service's limits.
+
+    Source: https://cloud.google.com/pubsub/quotas#resource_limits.
+    """
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise InvalidMessageError(
+            f"a message has {len(attributes)} attributes; Pub/Sub allows {MAX_ATTRIBUTES}.",
+        )
+    for key, value in attributes.items():
+        # a string has at most four bytes per character, and most are far from the limit
+        if not key or (len(key) * 4 > MAX_ATTRIBUTE_KEY_BYTES and _too_long(key, 256)):
+            raise InvalidMessageError(
+                f"attribute key {key[:40]!r} has {len(key.encode())} bytes; "
+                f"1 to {MAX_ATTRIBUTE_KEY_BYTES} are allowed.",
+            )
+        if len(value) * 4 > MAX_ATTRIBUTE_VALUE_BYTES and _too_long(value, 1_024):
+            raise InvalidMessageError(
+                f"attribute {key!r} has {len(value.encode())} bytes; "
+                f"Pub/Sub allows {MAX_ATTRIBUTE_VALUE_BYTES}.",
+            )
+
+
+def _too_long(text: str, limit_bytes: int) -> bool:
+    return len(text.encode()) > limit_bytes
+
+
+class MessagePublisher:
+    """Publishes through one lane per topic and ordering key, one request in flight on each."""
+
+    def __init__(self, client: PubSubClient, *, autocreate: bool, patience_seconds: float) -> None:
+        self._client = client
+        self._autocreate = autocreate
+        self._patience_seconds = patience_seconds
+        self._lanes: dict[tuple[str, str], Coalescer[_Outgoing]] = {}
+        self._sweep_at = _MANY_LANES
+
+    async def publish(self, topic: str, message: Proto) -> str:
+        """Publish one message and wait for its ID.
+
+        Args:
+            topic: Full name of the topic.
+            message: A `google.pubsub.v1.PubsubMessage`.
+
+        Returns:
+            The message ID that the service gave.
+
+        Raises:
+            InvalidMessageError: It is too big.
+            PublishError: The service refused it, or could not be reached in time.
+        """
+        return await self.submit(topic, message)
+
+    def submit(self, topic: str, message: Proto) -> asyncio.Future[str]:
+        """Queue one message; the future gives its ID. See `publish` for errors."""
+        size_bytes = message.ByteSize()
+        if size_bytes > _BATCH_BYTES:
+            raise InvalidMessageError(
+                f"a message of {size_bytes:,} bytes does not fit a publish request of "
+                f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
+            )
+        outgoing = _Outgoing(message, size_bytes, asyncio.get_running_loop().create_future())
+        self._lane(topic, message.ordering_key).add(outgoing)
+        return outgoing.published
+
+    async def flush(self) -> None:
+        """Wait until everything that was queued is published or has failed."""
+        for lane in tuple(self._lanes.values()):
+            await lane.flush()
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Flush; what can't be published in time fails."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self.flush()
+        except TimeoutError:
+            for lane in self._lanes.values():
+                _fail(lane.take_waiting(), PublishError("the broker was stopped before"))
+                await lane.abort()
+        self._lanes.clear()
+
+    def _lane(self, topic: str, ordering_key: str) -> Coalescer[_Outgoing]:
+        lane = self._lanes.get((topic, ordering_key))
+        if lane is None:
+            if len(self._lanes) >= self._sweep_at:
+                self._sweep()
+            lane = Coalescer(
+                partial(self._send, topic, ordering_key),
+                max_items=wire.MAX_PUBLISH_MESSAGES,
+                weigh=_size_bytes,
+                max_weight=_BATCH_BYTES,
+            )
+            self._lanes[topic, ordering_key] = lane
+        return lane
+
+    def _sweep(self) -> None:
+        self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.idle}
+        self._sweep_at = _MANY_LANES + 2 * len(self._lanes)
+
+    async def _send(self, topic: str, ordering_key: str, batch: list[_Outgoing]) -> None:
+        wanted = [outgoing for outgoing in batch if not outgoing.published.done()]
+        if not wanted:
+            return
+        request = wire.PublishRequest(topic=topic, messages=[o.message for o in wanted])
+        try:
+            message_ids = await self._request(topic, request)
+        except grpc.aio.AioRpcError as error:
+            failure = PublishError(f"{topic}: {error.code().name}: {error.details()}")
+            # what is behind a failed message of a key would overtake it
+            behind = self._lane(topic, ordering_key).take_waiting() if ordering_key else []
+            _fail([*wanted, *behind], failure)
+        except asyncio.CancelledError:
+            _fail(wanted, PublishError("the broker was stopped before"))
+            raise
+        else:
+            for outgoing, message_id in zip(wanted, message_ids, strict=True):
+                if not outgoing.published.done():
+                    outgoing.published.set_result(message_id)
+
+    async def _request(self, topic: str, request: Proto) -> list[str]:
+        try:
+            response = await self._publish(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND or not self._autocreate:
+                raise
+            await self._client.ensure_topic(topic)
+            response = await self._publish(request)
+        return list(response.message_ids)
+
+    async def _publish(self, request: Proto) -> Proto:
+        return await with_retry(
+            self._client.rpcs.publish,
+            request,
+            patience_seconds=self._patience_seconds,
+            timeout_seconds=_PUBLISH_TIMEOUT_SECONDS,
+        )
+
+
+def _size_bytes(outgoing: _Outgoing) -> int:
+    # tag and length around each message of a request
+    return outgoing.size_bytes + 8
+
+
+def _fail(batch: list[_Outgoing], failure: PublishError) -> None:
+    for outgoing in batch:
+        if not outgoing.published.done():
+            outgoing.published.set_exception(failure)

@@ -1,0 +1,332 @@
+"""One subscription being read: stream, leases, queue, workers."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from faststream_pubsub import wire
+from faststream_pubsub.acknowledging import Acknowledger
+from faststream_pubsub.backoff import full_jitter
+from faststream_pubsub.client import PubSubClient
+from faststream_pubsub.deliveries import Delivery, DeliveryQueue, LeaseTable
+from faststream_pubsub.errors import PubSubError
+from faststream_pubsub.publishing import MessagePublisher, build_message
+from faststream_pubsub.settings import SubscriptionSettings
+
+REASON_ATTRIBUTE: Final = "dead-letter-reason"
+"""Attribute of a dead letter that says why it was rejected."""
+LEASE_TICK_SECONDS: Final = 1.0
+HEARTBEAT_SECONDS: Final = 30.0
+_FLUSH_SECONDS: Final = 10.0
+
+Log: TypeAlias = Callable[[int, str, BaseException | None], None]
+Handler: TypeAlias = Callable[[Delivery], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is read: full names, and how to make them be there.
+
+    Attributes:
+        subscription: Full name of the subscription.
+        dead_letter_topic: Full name of its dead-letter topic, if it has one.
+        ensure: Creates or checks topic and subscription.
+    """
+
+    subscription: str
+    dead_letter_topic: str | None
+    ensure: Callable[[], Awaitable[None]]
+
+
+class Pulling:
+    """Reads a subscription until it is closed, whatever happens to the stream."""
+
+    def __init__(
+        self,
+        client: PubSubClient,
+        publisher: MessagePublisher,
+        source: Source,
+        settings: SubscriptionSettings,
+        log: Log,
+    ) -> None:
+        self._client = client
+        self._publisher = publisher
+        self._source = source
+        self._settings = settings
+        self._log = log
+        self._leases = LeaseTable(
+            lease_seconds=settings.lease_seconds,
+            longest_seconds=settings.max_lease_seconds,
+        )
+        self._queue = DeliveryQueue()
+        self._acknowledger = Acknowledger(
+            client,
+            source.subscription,
+            on_lost=self._lose,
+            on_error=self._report,
+        )
+        self._room = asyncio.Event()
+        self._delays = full_jitter()
+        self._exactly_once = settings.enable_exactly_once_delivery
+        self._stream: Any = None
+        self._reader: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
+
+    # life
+
+    def start(self, handle: Handler | None) -> None:
+        """Start reading; without a handler, deliveries wait for `get`."""
+        self._reader = asyncio.create_task(self._read_for_ever())
+        self._keeper = asyncio.create_task(self._keep_leases())
+        if handle is not None:
+            self._workers = [
+                asyncio.create_task(self._work(handle)) for _ in range(self._settings.max_workers)
+            ]
+
+    async def get(self) -> Delivery:
+        """Wait for the next delivery."""
+        delivery = await self._queue.get()
+        self._release(self._queue.done(delivery))
+        return delivery
+
+    async def stop_reading(self) -> None:
+        """Read no more, and give back at once what no handler has begun."""
+        await _cancel(self._reader)
+        self._release(self._queue.take_all())
+
+    async def close(self) -> None:
+        """Stop for good: unsettled messages are released, queued acks are sent."""
+        await self.stop_reading()
+        await _cancel(*self._workers)
+        await _cancel(self._keeper)
+        self._release(self._leases.end_all())
+        await self._acknowledger.close(_FLUSH_SECONDS)
+
+    # settling
+
+    async def ack(self, delivery: Delivery) -> None:
+        """Acknowledge; with exactly-once delivery, wait for the confirmation."""
+        if not self._exactly_once:
+            self._let_go(delivery)
+            self._acknowledger.ack(delivery)
+            return
+        try:
+            await self._acknowledger.ack_confirmed(delivery)
+        finally:
+            self._let_go(delivery)
+
+    async def nack(self, delivery: Delivery, delay_seconds: int) -> None:
+        """Have it delivered again: at once, or when a lease of `delay_seconds` ends."""
+        delivery.nacked = True
+        self._let_go(delivery)
+        self._acknowledger.set_deadline([delivery], delay_seconds)
+
+    async def reject(
+        self,
+        delivery: Delivery,
+        *,
+        reason: str,
+        attributes: Mapping[str, str],
+    ) -> None:
+        """Keep it as a dead letter, then acknowledge."""
+        message_id = delivery.message.message_id
+        if self._source.dead_letter_topic is None:
+            self._log(
+                logging.ERROR,
+                f"message {message_id} is rejected and gone: {self._source.subscription} has no "
+                f"dead_letter_topic. Reason: {reason or 'none given'}",
+                None,
+            )
+            await self.ack(delivery)
+            return
+        letter = dead_letter(delivery, reason=reason, attributes=attributes)
+        try:
+            await self._publisher.publish(self._source.dead_letter_topic, letter)
+        except PubSubError as error:
+            self._log(logging.ERROR, f"dead letter of message {message_id} is not kept", error)
+            await self.nack(delivery, 0)
+            return
+        await self.ack(delivery)
+
+    def _let_go(self, delivery: Delivery) -> None:
+        self._leases.end(delivery)
+        self._room.set()
+
+    def _release(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self._let_go(delivery)
+        self._acknowledger.set_deadline(deliveries, 0)
+
+    # handling
+
+    async def _work(self, handle: Handler) -> None:
+        now = asyncio.get_running_loop().time
+        queue = self._queue
+        while True:
+            delivery = await queue.get()
+            began = now()
+            try:
+                await handle(delivery)
+            except asyncio.CancelledError:
+                # a handler may leak a cancellation of its own; that must not end the worker
+                if _is_being_cancelled():
+                    raise
+                self._release([delivery])
+            self._leases.learn(now() - began)
+            if released := queue.done(delivery):
+                self._release(released)
+
+    # leases
+
+    async def _keep_leases(self) -> None:
+        now = asyncio.get_running_loop().time
+        heartbeat_at = now() + HEARTBEAT_SECONDS
+        while True:
+            await asyncio.sleep(LEASE_TICK_SECONDS)
+            self._lose(self._leases.take_expired(now=now()))
+            lease_seconds, due = self._leases.take_due(now=now())
+            self._acknowledger.set_deadline(due, lease_seconds)
+            if now() >= heartbeat_at:
+                heartbeat_at = now() + HEARTBEAT_SECONDS
+                await self._beat()
+
+    async def _beat(self) -> None:
+        if self._stream is not None:
+            # a broken stream is the reader's to notice and mend
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._stream.write(wire.StreamingPullRequest())
+
+    def _lose(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self._let_go(delivery)
+            self._log(
+                logging.WARNING,
+                f"lease of message {delivery.message.message_id} has ended before it was settled; "
+                f"it may be delivered again (max_lease_seconds={self._settings.max_lease_seconds})",
+                None,
+            )
+
+    # reading
+
+    async def _read_for_ever(self) -> None:
+        while True:
+            try:
+                await self._read_one_stream()
+            except grpc.aio.AioRpcError as error:
+                await self._after_end(error.code(), error.details())
+            await asyncio.sleep(next(self._delays))
+
+    async def _read_one_stream(self) -> None:
+        stream = self._stream = self._client.rpcs.streaming_pull()
+        try:
+            await stream.write(self._opening())
+            while (response := await stream.read()) is not grpc.aio.EOF:
+                self._take(response)
+                if self._is_full():
+                    await self._wait_for_room()
+        finally:
+            self._stream = None
+            stream.cancel()
+
+    def _opening(self) -> wire.Proto:
+        return wire.StreamingPullRequest(
+            subscription=self._source.subscription,
+            stream_ack_deadline_seconds=self._settings.lease_seconds,
+            max_outstanding_messages=self._settings.max_messages,
+            max_outstanding_bytes=self._settings.max_bytes,
+        )
+
+    def _take(self, response: wire.Proto) -> None:
+        self._delays = full_jitter()
+        if response.subscription_properties.exactly_once_delivery_enabled:
+            self._exactly_once = True
+        subscription = self._source.subscription
+        deliveries = [
+            Delivery(
+                received.message,
+                ack_id=received.ack_id,
+                attempt=received.delivery_attempt,
+                subscription=subscription,
+                settler=self,
+            )
+            for received in response.received_messages
+        ]
+        self._leases.begin(deliveries, now=asyncio.get_running_loop().time())
+        self._queue.put(deliveries)
+
+    def _is_full(self) -> bool:
+        return (
+            len(self._leases) >= self._settings.max_messages
+            or self._leases.held_bytes >= self._settings.max_bytes
+        )
+
+    async def _wait_for_room(self) -> None:
+        while self._is_full():
+            self._room.clear()
+            await self._room.wait()
+
+    async def _after_end(self, code: grpc.StatusCode, details: str | None) -> None:
+        self._log(
+            logging.DEBUG if code in wire.TRANSIENT else logging.ERROR,
+            f"stream of {self._source.subscription} has ended, it is opened again: "
+            f"{code.name}: {details}",
+            None,
+        )
+        if code is not grpc.StatusCode.NOT_FOUND:
+            return
+        try:
+            await self._source.ensure()
+        except PubSubError as error:
+            self._report("it could not be restored", error)
+
+    def _report(self, text: str, error: BaseException) -> None:
+        self._log(logging.ERROR, f"{self._source.subscription}: {text}", error)
+
+
+def dead_letter(
+    delivery: Delivery,
+    *,
+    reason: str,
+    attributes: Mapping[str, str],
+) -> wire.Proto:
+    """The message as it goes to a dead-letter topic.
+
+    It carries the attributes that the service itself gives to messages it forwards
+    (https://cloud.google.com/pubsub/docs/handling-failures), and the reason.
+    """
+    message = delivery.message
+    _, project, _, subscription = delivery.subscription.split("/")
+    merged = {
+        **message.attributes,
+        "CloudPubSubDeadLetterSourceDeliveryCount": str(max(1, delivery.attempt)),
+        "CloudPubSubDeadLetterSourceSubscription": subscription,
+        "CloudPubSubDeadLetterSourceSubscriptionProject": project,
+        "CloudPubSubDeadLetterSourceTopicPublishTime": message.publish_time.ToJsonString(),
+        **({REASON_ATTRIBUTE: reason} if reason else {}),
+        **attributes,
+    }
+    fitting = {key: _fit(value) for key, value in merged.items()}
+    return build_message(message.data, fitting, message.ordering_key)
+
+
+def _fit(value: str) -> str:
+    return value.encode()[:1_024].decode(errors="ignore")
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _cancel(*tasks: asyncio.Task[None] | None) -> None:
+    """Cancel tasks and wait for their end, except the one that asks."""
+    others = [task for task in tasks if task is not None and task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

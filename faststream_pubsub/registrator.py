@@ -1,0 +1,223 @@
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from faststream.exceptions import SetupError
+from faststream.middlewares import AckPolicy
+
+from faststream_pubsub._faststream import (
+    EMPTY,
+    BrokerMiddleware,
+    CallsCollection,
+    CodecProto,
+    CustomCallable,
+    Registrator,
+)
+from faststream_pubsub.config import (
+    PubSubBrokerConfig,
+    PubSubPublisherConfig,
+    PubSubPublisherSpecificationConfig,
+    PubSubSubscriberConfig,
+    PubSubSubscriberSpecificationConfig,
+)
+from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.publisher import PubSubPublisherSpecification, PubSubPublisherUsecase
+from faststream_pubsub.settings import RetryPolicy, SubscriptionSettings
+from faststream_pubsub.subscriber import PubSubSubscriber, PubSubSubscriberSpecification
+
+if TYPE_CHECKING:
+    from fast_depends.dependencies import Dependant
+
+
+class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
+    """Declares subscribers and publishers: the part that broker and router share."""
+
+    def subscriber(  # type: ignore[override]  # noqa: PLR0913 - FastStream's brokers take their settings as arguments
+        self,
+        topic: str = "",
+        *,
+        subscription: str = "",
+        # the subscription
+        ack_deadline_seconds: int = 10,
+        enable_message_ordering: bool = False,
+        enable_exactly_once_delivery: bool = False,
+        filter: str = "",  # noqa: A002 - Pub/Sub's name for it
+        retry_policy: RetryPolicy | None = None,
+        dead_letter_topic: str | None = None,
+        max_delivery_attempts: int = 5,
+        autocreate: bool | None = None,
+        # this client
+        max_messages: int = 1_000,
+        max_bytes: int = 100 * 1024 * 1024,
+        max_workers: int = 1,
+        max_lease_seconds: float = 3_600.0,
+        ack_policy: AckPolicy = EMPTY,
+        # FastStream
+        no_reply: bool = False,
+        dependencies: "Sequence[Dependant]" = (),
+        parser: CustomCallable | None = None,
+        decoder: CustomCallable | None = None,
+        codec: CodecProto | None = None,
+        persistent: bool = True,
+        title: str | None = None,
+        description: str | None = None,
+        include_in_schema: bool = True,
+    ) -> PubSubSubscriber:
+        """Subscribe a handler.
+
+        Args:
+            topic: Topic ID or full name. May be left out if `subscription` exists already.
+            subscription: Subscription ID or full name; `<topic>-sub` if left out.
+            ack_deadline_seconds: See `SubscriptionSettings`, as for all settings down to
+                `max_lease_seconds`.
+            enable_message_ordering: Deliver messages of one ordering key in order.
+            enable_exactly_once_delivery: No redelivery after a confirmed ack.
+            filter: Pub/Sub filter over attributes.
+            retry_policy: Wait before redelivery.
+            dead_letter_topic: Topic for messages that failed too often or were rejected.
+            max_delivery_attempts: Tries before that.
+            autocreate: Create what is absent; None takes the broker's setting.
+            max_messages: Most messages leased at a time.
+            max_bytes: Most bytes leased at a time.
+            max_workers: Most handlers running at a time; messages of one ordering key are
+                handled one after the other.
+            max_lease_seconds: How long a running handler keeps its message at most.
+            ack_policy: FastStream's policy; nack on error if neither this nor the broker says.
+            no_reply: Don't publish the result to the message's `reply_to` topic.
+            dependencies: `Depends` that run before the handler.
+            parser: Custom parser.
+            decoder: Custom decoder; it sees the body as it came.
+            codec: Custom codec, instead of a decoder.
+            persistent: Keep the subscriber alive with its broker.
+            title: AsyncAPI title.
+            description: AsyncAPI description.
+            include_in_schema: Show it in the AsyncAPI document.
+
+        Raises:
+            SetupError: A setting is out of its range; the text names both.
+        """
+        if not topic and not subscription:
+            raise SetupError("a subscriber needs a topic, a subscription, or both.")
+        if not topic and dead_letter_topic and autocreate:
+            raise SetupError(f"subscription {subscription!r} can't be created without a topic.")
+        settings = SubscriptionSettings(
+            ack_deadline_seconds=ack_deadline_seconds,
+            enable_message_ordering=enable_message_ordering,
+            enable_exactly_once_delivery=enable_exactly_once_delivery,
+            filter=filter,
+            retry_policy=retry_policy,
+            dead_letter_topic=dead_letter_topic,
+            max_delivery_attempts=max_delivery_attempts,
+            autocreate=autocreate,
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            max_workers=max_workers,
+            max_lease_seconds=max_lease_seconds,
+        )
+        outer = cast("PubSubBrokerConfig", self.config)
+        calls = CallsCollection[Delivery]()
+        declared = PubSubSubscriber(
+            PubSubSubscriberConfig(
+                topic=topic,
+                subscription=subscription,
+                settings=settings,
+                no_reply=no_reply,
+                _outer_config=outer,
+                _ack_policy=ack_policy,
+            ),
+            PubSubSubscriberSpecification(
+                outer,
+                PubSubSubscriberSpecificationConfig(
+                    topic=topic,
+                    subscription=subscription,
+                    title_=title,
+                    description_=description,
+                    include_in_schema=include_in_schema,
+                ),
+                calls,
+            ),
+            calls,
+        )
+        super().subscriber(declared, persistent=persistent)
+        return declared.add_call(
+            parser_=parser or self._parser,
+            decoder_=decoder or self._decoder,
+            codec_=codec,
+            dependencies_=dependencies,
+        )
+
+    def publisher(  # type: ignore[override]  # noqa: PLR0913 - as `subscriber`
+        self,
+        topic: str,
+        *,
+        attributes: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        ordering_key: str = "",
+        reply_to: str = "",
+        skip_none: bool = False,
+        persistent: bool = True,
+        title: str | None = None,
+        description: str | None = None,
+        schema: object | None = None,
+        include_in_schema: bool = True,
+    ) -> PubSubPublisherUsecase:
+        """Declare a publisher, to call `publish` on or to decorate handlers with.
+
+        Args:
+            topic: Topic ID or full name.
+            attributes: Attributes of every message.
+            headers: The same, under the name that FastStream's brokers share.
+            ordering_key: Ordering key of every message that brings none.
+            reply_to: Topic that handlers of the messages reply to.
+            skip_none: As a decorator, publish nothing when the handler returns None; else an
+                empty message is published, as with all of FastStream's brokers.
+            persistent: Keep the publisher alive with its broker.
+            title: AsyncAPI title.
+            description: AsyncAPI description.
+            schema: AsyncAPI type of the messages.
+            include_in_schema: Show it in the AsyncAPI document.
+        """
+        outer = cast("PubSubBrokerConfig", self.config)
+        declared = PubSubPublisherUsecase(
+            PubSubPublisherConfig(
+                topic=topic,
+                attributes={**(headers or {}), **(attributes or {})},
+                ordering_key=ordering_key,
+                reply_to=reply_to,
+                skip_none=skip_none,
+                _outer_config=outer,
+            ),
+            PubSubPublisherSpecification(
+                outer,
+                PubSubPublisherSpecificationConfig(
+                    topic=topic,
+                    schema_=schema,
+                    title_=title,
+                    description_=description,
+                    include_in_schema=include_in_schema,
+                ),
+            ),
+        )
+        super().publisher(declared, persistent=persistent)
+        return declared
+
+    def include_router(  # type: ignore[override] # only routers of this broker can be included
+        self,
+        router: "PubSubRegistrator",
+        *,
+        prefix: str = "",
+        dependencies: "Sequence[Dependant]" = (),
+        middlewares: Sequence[BrokerMiddleware[Any, Any]] = (),
+        include_in_schema: bool | None = None,
+    ) -> None:
+        """Include a router; the prefix goes before its topics and subscriptions."""
+        if not isinstance(router, PubSubRegistrator):
+            raise TypeError(
+                f"only a PubSubRouter can be included, not a {type(router).__name__}.",
+            )
+        super().include_router(
+            router,
+            prefix=prefix,
+            dependencies=dependencies,
+            middlewares=middlewares,
+            include_in_schema=include_in_schema,
+        )

@@ -1,0 +1,109 @@
+"""What a connected broker can do; the in-memory test broker has its own."""
+
+from typing import Protocol
+
+from faststream_pubsub import wire
+from faststream_pubsub.client import PubSubClient
+from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.names import resource_path
+from faststream_pubsub.publishing import MessagePublisher
+from faststream_pubsub.pulling import Handler, Log, Pulling, Source
+from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.wire import Proto
+
+
+class Reading(Protocol):
+    """A subscription that is being read."""
+
+    def start(self, handle: Handler | None) -> None:
+        """Start; without a handler, deliveries wait for `get`."""
+
+    async def get(self) -> Delivery:
+        """Wait for the next delivery."""
+
+    async def stop_reading(self) -> None:
+        """Read no more; give back what no handler has begun."""
+
+    async def close(self) -> None:
+        """Stop for good."""
+
+
+class Service(Protocol):
+    """Publishing and reading, with full names."""
+
+    project: str
+
+    async def publish(self, topic: str, message: Proto) -> str:
+        """Publish a message and return its ID."""
+
+    async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
+        """Make sure that a subscription, its topic and its dead-letter topic are there."""
+
+    def read(self, source: Source, settings: SubscriptionSettings, log: Log) -> Reading:
+        """Prepare to read a subscription."""
+
+    async def ping(self, timeout_seconds: float) -> bool:
+        """Tell whether the server answers."""
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Flush and disconnect."""
+
+
+class PubSubService:
+    """The real service, or an emulator of it."""
+
+    def __init__(
+        self,
+        client: PubSubClient,
+        *,
+        autocreate: bool,
+        publish_patience_seconds: float,
+    ) -> None:
+        self.project = client.connection.project
+        self.client = client
+        self.publisher = MessagePublisher(
+            client,
+            autocreate=autocreate,
+            patience_seconds=publish_patience_seconds,
+        )
+
+    async def publish(self, topic: str, message: Proto) -> str:
+        """Publish a message and return its ID; see `MessagePublisher.publish`."""
+        return await self.publisher.submit(topic, message)
+
+    async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
+        """Create or check a subscription.
+
+        A dead-letter topic gets a subscription of its own name, as the service drops messages
+        that are forwarded to a topic which nobody reads.
+
+        Raises:
+            TopologyError: Something is absent or different, and how to mend it.
+        """
+        if not autocreate or not wanted.topic:
+            await self.client.check_subscription(wanted)
+            return
+        await self.client.ensure_topic(wanted.topic)
+        if letters := wanted.dead_letter_policy.dead_letter_topic:
+            await self.client.ensure_topic(letters)
+            await self.client.ensure_subscription(dead_letter_subscription(letters))
+        await self.client.ensure_subscription(wanted)
+
+    def read(self, source: Source, settings: SubscriptionSettings, log: Log) -> Reading:
+        """Prepare to read a subscription."""
+        return Pulling(self.client, self.publisher, source, settings, log)
+
+    async def ping(self, timeout_seconds: float) -> bool:
+        """Tell whether the server answers."""
+        return await self.client.ping(timeout_seconds)
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Flush what is being published and disconnect."""
+        await self.publisher.close(timeout_seconds)
+        await self.client.close()
+
+
+def dead_letter_subscription(topic: str) -> Proto:
+    """The subscription that keeps dead letters, named like their topic."""
+    _, project, _, name = topic.split("/")
+    return wire.Subscription(name=resource_path(project, "subscriptions", name), topic=topic)

@@ -1,0 +1,124 @@
+"""What a subscriber asks of its subscription and of this client."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from faststream.exceptions import SetupError
+
+from faststream_pubsub import wire
+from faststream_pubsub.wire import Proto
+
+MIN_DEADLINE_SECONDS: Final = 10
+MAX_DEADLINE_SECONDS: Final = 600
+EXACTLY_ONCE_DEADLINE_SECONDS: Final = 60
+"""Shortest lease under exactly-once delivery that the service recommends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long the service waits before it delivers a nacked or expired message again.
+
+    Attributes:
+        minimum_backoff_seconds: First wait, 0 to 600.
+        maximum_backoff_seconds: Longest wait, 0 to 600.
+    """
+
+    minimum_backoff_seconds: float = 10.0
+    maximum_backoff_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        _check_range("retry_policy.minimum_backoff_seconds", self.minimum_backoff_seconds, 0, 600)
+        _check_range("retry_policy.maximum_backoff_seconds", self.maximum_backoff_seconds, 0, 600)
+        if self.minimum_backoff_seconds > self.maximum_backoff_seconds:
+            raise SetupError(
+                f"retry_policy: minimum_backoff_seconds={self.minimum_backoff_seconds} is above "
+                f"maximum_backoff_seconds={self.maximum_backoff_seconds}.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionSettings:
+    """Settings of one subscriber; every wrong value is an error at declaration.
+
+    Attributes:
+        ack_deadline_seconds: Lease of a delivered message, 10 to 600. It is extended while the
+            handler runs.
+        enable_message_ordering: Deliver messages of one ordering key in order.
+        enable_exactly_once_delivery: No redelivery of a message whose ack was confirmed.
+        filter: Pub/Sub filter over attributes; empty for none.
+        retry_policy: Wait before redelivery; None redelivers at once.
+        dead_letter_topic: Where messages go after too many tries, and when rejected.
+        max_delivery_attempts: Tries before the service moves a message there, 5 to 100.
+        max_messages: Most messages leased at a time, running handlers included.
+        max_bytes: Most bytes leased at a time.
+        max_workers: Most handlers running at a time.
+        max_lease_seconds: How long a lease is extended at most, counted from delivery.
+        autocreate: Create topic and subscription; None takes the broker's setting.
+    """
+
+    ack_deadline_seconds: int = 10
+    enable_message_ordering: bool = False
+    enable_exactly_once_delivery: bool = False
+    filter: str = ""
+    retry_policy: RetryPolicy | None = None
+    dead_letter_topic: str | None = None
+    max_delivery_attempts: int = 5
+    max_messages: int = 1_000
+    max_bytes: int = 100 * 1024 * 1024
+    max_workers: int = 1
+    max_lease_seconds: float = 3_600.0
+    autocreate: bool | None = None
+
+    def __post_init__(self) -> None:
+        _check_range(
+            "ack_deadline_seconds",
+            self.ack_deadline_seconds,
+            MIN_DEADLINE_SECONDS,
+            MAX_DEADLINE_SECONDS,
+        )
+        _check_range("max_delivery_attempts", self.max_delivery_attempts, 5, 100)
+        _check_range("max_messages", self.max_messages, 1, 1_000_000)
+        _check_range("max_bytes", self.max_bytes, 1, 2**40)
+        _check_range("max_workers", self.max_workers, 1, 10_000)
+        _check_range("max_lease_seconds", self.max_lease_seconds, 1, 7 * 86_400)
+        if len(self.filter) > 256:
+            raise SetupError(f"filter has {len(self.filter)} characters; Pub/Sub allows 256.")
+        if self.max_workers > self.max_messages:
+            raise SetupError(
+                f"max_workers={self.max_workers} can't be busy with "
+                f"max_messages={self.max_messages}: raise max_messages to at least max_workers.",
+            )
+
+    @property
+    def lease_seconds(self) -> int:
+        """Shortest lease that this client asks for."""
+        if self.enable_exactly_once_delivery:
+            return max(EXACTLY_ONCE_DEADLINE_SECONDS, self.ack_deadline_seconds)
+        return self.ack_deadline_seconds
+
+    def as_subscription(self, *, name: str, topic: str, dead_letter_topic: str | None) -> Proto:
+        """Render a `google.pubsub.v1.Subscription`; all names are full names."""
+        subscription = wire.Subscription(
+            name=name,
+            topic=topic,
+            ack_deadline_seconds=self.ack_deadline_seconds,
+            enable_message_ordering=self.enable_message_ordering,
+            enable_exactly_once_delivery=self.enable_exactly_once_delivery,
+            filter=self.filter,
+        )
+        if self.retry_policy is not None:
+            subscription.retry_policy.minimum_backoff.FromNanoseconds(
+                round(self.retry_policy.minimum_backoff_seconds * 1e9),
+            )
+            subscription.retry_policy.maximum_backoff.FromNanoseconds(
+                round(self.retry_policy.maximum_backoff_seconds * 1e9),
+            )
+        if dead_letter_topic is not None:
+            subscription.dead_letter_policy.dead_letter_topic = dead_letter_topic
+            subscription.dead_letter_policy.max_delivery_attempts = self.max_delivery_attempts
+        return subscription
+
+
+def _check_range(setting: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SetupError(f"{setting}={value!r} is out of range: {low} to {high} is allowed.")

@@ -1,0 +1,227 @@
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from faststream.message import StreamMessage
+from faststream.middlewares import AckPolicy
+from faststream.specification.asyncapi.utils import resolve_payloads
+from faststream.specification.schema import Message, Operation, SubscriberSpec
+
+from faststream_pubsub._faststream import (
+    CallsCollection,
+    PublisherProto,
+    SubscriberSpecification,
+    SubscriberUsecase,
+    process_msg,
+)
+from faststream_pubsub.config import (
+    PubSubBrokerConfig,
+    PubSubSubscriberConfig,
+    PubSubSubscriberSpecificationConfig,
+)
+from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.message import PubSubMessage
+from faststream_pubsub.names import add_prefix, default_subscription, resource_path
+from faststream_pubsub.parser import PubSubParser
+from faststream_pubsub.publisher import PubSubReplyPublisher
+from faststream_pubsub.pulling import Source
+from faststream_pubsub.service import Reading
+
+
+class PubSubSubscriber(SubscriberUsecase[Delivery]):
+    """Reads one subscription."""
+
+    _outer_config: PubSubBrokerConfig
+
+    def __init__(
+        self,
+        config: PubSubSubscriberConfig,
+        specification: SubscriberSpecification[Any, Any],
+        calls: CallsCollection[Delivery],
+    ) -> None:
+        parser = PubSubParser()
+        config.parser = parser.parse_message
+        config.decoder = parser.decode_message
+        super().__init__(config, specification, calls)
+        self._topic = config.topic
+        self._subscription = config.subscription
+        self.settings = config.settings
+        self._reading: Reading | None = None
+
+    @property
+    def topic(self) -> str:
+        """Topic with the router's prefix; empty where only a subscription is declared."""
+        return add_prefix(self._outer_config.prefix, self._topic) if self._topic else ""
+
+    @property
+    def subscription(self) -> str:
+        """Subscription with the router's prefix."""
+        return subscription_name(self._outer_config.prefix, self._topic, self._subscription)
+
+    @property
+    def dead_letter_topic(self) -> str | None:
+        """Dead-letter topic with the router's prefix."""
+        name = self.settings.dead_letter_topic
+        return add_prefix(self._outer_config.prefix, name) if name else None
+
+    @property
+    def reading(self) -> Reading | None:
+        """What reads the subscription, while it is read."""
+        return self._reading
+
+    async def start(self) -> None:
+        """Make sure that the subscription is there, and begin to read it."""
+        await self._ensure()
+        await super().start()
+        self._post_start()
+        if self.calls:
+            self._read().start(self.consume)
+
+    async def stop(self) -> None:
+        """Stop reading, let running handlers finish, and settle what is left.
+
+        Handlers have the broker's `graceful_timeout`; messages that none has begun are given
+        back at once, those of cancelled handlers after it.
+        """
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await reading.stop_reading()
+        await super().stop()
+        if reading is not None:
+            await reading.close()
+
+    async def get_one(self, *, timeout: float = 5.0) -> PubSubMessage | None:  # noqa: ASYNC109 - FastStream's signature
+        """Wait for one message, which the caller settles.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            The message, or None if there was none in time.
+        """
+        self._check_no_handlers("get_one")
+        reading = self._read_by_hand()
+        try:
+            async with asyncio.timeout(timeout):
+                delivery = await reading.get()
+        except TimeoutError:
+            return None
+        return await self._parse(delivery)
+
+    async def __aiter__(self) -> AsyncIterator[PubSubMessage]:
+        """Iterate over messages, which the caller settles."""
+        self._check_no_handlers("async for")
+        reading = self._read_by_hand()
+        while True:
+            yield await self._parse(await reading.get())
+
+    def get_log_context(self, message: StreamMessage[Delivery] | None) -> dict[str, str]:
+        """What log records of this subscriber carry."""
+        return {
+            "topic": self.topic,
+            "subscription": self.subscription,
+            "message_id": getattr(message, "message_id", ""),
+        }
+
+    def _make_response_publisher(
+        self,
+        message: StreamMessage[Delivery],
+    ) -> Sequence[PublisherProto[Any]]:
+        return (PubSubReplyPublisher(self._outer_config.producer, topic=message.reply_to),)
+
+    def _check_no_handlers(self, what: str) -> None:
+        if self.calls:
+            raise AssertionError(f"`{what}` can't be used on a subscriber that has handlers.")
+
+    def _read_by_hand(self) -> Reading:
+        if self._reading is None:
+            self._read().start(None)
+        assert self._reading is not None  # noqa: S101 - narrows what _read has just set
+        return self._reading
+
+    def _read(self) -> Reading:
+        source = self._source()
+        self._reading = self._outer_config.service.read(source, self.settings, self._tell)
+        return self._reading
+
+    def _source(self) -> Source:
+        project = self._outer_config.service.project
+        letters = self.dead_letter_topic
+        return Source(
+            subscription=resource_path(project, "subscriptions", self.subscription),
+            dead_letter_topic=resource_path(project, "topics", letters) if letters else None,
+            ensure=self._ensure,
+        )
+
+    async def _ensure(self) -> None:
+        service = self._outer_config.service
+        source = self._source()
+        wanted = self.settings.as_subscription(
+            name=source.subscription,
+            topic=resource_path(service.project, "topics", self.topic) if self.topic else "",
+            dead_letter_topic=source.dead_letter_topic,
+        )
+        autocreate = self.settings.autocreate
+        if autocreate is None:
+            autocreate = self._outer_config.autocreate
+        await service.ensure(wanted, autocreate=autocreate)
+
+    async def _parse(self, delivery: Delivery) -> PubSubMessage:
+        parser, decoder = self._get_parser_and_decoder()
+        context = self._outer_config.context
+        message = await process_msg(
+            msg=delivery,
+            middlewares=(m(delivery, context=context) for m in self._broker_middlewares),
+            parser=parser,
+            decoder=decoder,
+        )
+        assert isinstance(message, PubSubMessage)  # noqa: S101 - a parser must return one
+        if self.ack_policy is AckPolicy.ACK_FIRST:
+            await message.ack()
+        return message
+
+    def _tell(self, level: int, text: str, error: BaseException | None) -> None:
+        self._outer_config.logger.log(
+            text,
+            level,
+            extra=self.get_log_context(None),
+            exc_info=error if level >= logging.ERROR else None,
+        )
+
+
+def subscription_name(prefix: str, topic: str, subscription: str) -> str:
+    """Name of a subscriber's subscription: the given one, else derived from its topic."""
+    return add_prefix(prefix, subscription or default_subscription(topic))
+
+
+class PubSubSubscriberSpecification(
+    SubscriberSpecification[PubSubBrokerConfig, PubSubSubscriberSpecificationConfig],
+):
+    """A subscriber's entry in the AsyncAPI document."""
+
+    @property
+    def address(self) -> str:
+        """Topic with the router's prefix, or the subscription where no topic is declared."""
+        name = self.config.topic or self.config.subscription
+        return add_prefix(self._outer_config.prefix, name)
+
+    @property
+    def channel_labels(self) -> list[str]:
+        """One channel per subscriber."""
+        return [self.address]
+
+    def get_schema(self) -> dict[str, SubscriberSpec]:
+        """Render the entry."""
+        payload = resolve_payloads(self.get_payloads())
+        return {
+            self.name: SubscriberSpec(
+                address=self.address,
+                description=self.description,
+                operation=Operation(
+                    message=Message(title=f"{self.name}:Message", payload=payload),
+                    bindings=None,
+                ),
+                bindings=None,
+            ),
+        }
