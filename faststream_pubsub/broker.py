@@ -182,7 +182,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             return False
         return await self._connection.ping(timeout or _PING_SECONDS)
 
-    async def publish(  # type: ignore[override] # every broker's publish adds its own arguments
+    async def publish(
         self,
         message: SendableMessage = None,
         topic: str = "",
@@ -224,7 +224,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         message_id: str = await self._basic_publish(cmd, producer=self.config.producer)
         return message_id
 
-    async def publish_batch(
+    async def publish_batch(  # type: ignore[override] # FastStream's brokers name the target
         self,
         *messages: SendableMessage,
         topic: str = "",

@@ -72,7 +72,8 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
             FeatureNotSupportedException: Always.
         """
         raise FeatureNotSupportedException(
-            f"{cmd.destination}: PubSubBroker has no `request`: publish with `reply_to=` and subscribe to that topic.",
+            f"{cmd.destination}: PubSubBroker has no `request`: publish with `reply_to=` and "
+            "subscribe to that topic.",
         )
 
     def _connected(self) -> Service:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from faststream_pubsub._faststream import EnterType, TestBroker, change_producer
-from faststream_pubsub.broker import PubSubBroker, take_up
+from faststream_pubsub.broker import PubSubBroker
 from faststream_pubsub.connection import EMULATOR_PROJECT
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue
 from faststream_pubsub.names import resource_path
@@ -49,11 +49,14 @@ class TestPubSubBroker(TestBroker[PubSubBroker, EnterType], broker=PubSubBroker)
         with change_producer(broker.config.broker_config, producer):
             yield
 
-    async def _fake_connect(
-        self, broker: PubSubBroker, *_args: object, **_kwargs: object
+    async def _fake_connect(  # type: ignore[override] # typed None there, but used as connection
+        self,
+        broker: PubSubBroker,
+        *_args: object,
+        **_kwargs: object,
     ) -> "MemoryService":
         service = MemoryService(self.brokers)
-        take_up(broker.config.broker_config, service)
+        broker.config.broker_config.connect(service)
         return service
 
 
@@ -65,7 +68,7 @@ class FakeProducer(PubSubProducer):
         self.broker = broker
         self.brokers = brokers
         config = broker.config.broker_config
-        self.connect(MemoryService(brokers), config.fd_config._serializer, config.broker_codec)  # noqa: SLF001 - as take_up
+        self.connect(MemoryService(brokers), config.fd_config._serializer, config.broker_codec)  # noqa: SLF001 - as in PubSubBrokerConfig.connect
 
 
 class MemoryService:
