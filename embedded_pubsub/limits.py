@@ -1,0 +1,190 @@
+"""The documented limits: names, sizes and ranges (Cloud Pub/Sub documentation, "Quotas and limits").
+
+Each function returns quietly or raises `InvalidArgumentError` with the field, the value and the
+rule.
+"""
+
+import re
+
+from embedded_pubsub.errors import InvalidArgumentError, UnimplementedError
+from embedded_pubsub.protos import Proto
+
+MAX_MESSAGES_PER_REQUEST = 1000
+MAX_REQUEST_BYTES = 10_000_000
+MAX_ATTRIBUTES = 100
+MAX_ATTRIBUTE_KEY_BYTES = 256
+MAX_ATTRIBUTE_VALUE_BYTES = 1024
+MAX_ORDERING_KEY_BYTES = 1024
+MIN_ACK_DEADLINE_SECONDS = 10
+MAX_ACK_DEADLINE_SECONDS = 600
+MIN_RETENTION_SECONDS = 600
+MAX_SUBSCRIPTION_RETENTION_SECONDS = 31 * 86_400
+MAX_TOPIC_RETENTION_SECONDS = 31 * 86_400
+MAX_BACKOFF_SECONDS = 600
+MIN_DELIVERY_ATTEMPTS = 5
+MAX_DELIVERY_ATTEMPTS = 100
+MIN_EXPIRATION_SECONDS = 86_400
+
+_NAME = re.compile(
+    r"projects/([^/]+)/(topics|subscriptions|snapshots)/([A-Za-z][A-Za-z0-9\-_.~+%]{2,254})"
+)
+_PROJECT = re.compile(r"projects/[^/]+")
+
+
+def check_name(field: str, name: str, collection: str) -> None:
+    """Refuse what is not `projects/{project}/{collection}/{id}` with a well-formed id."""
+    match = _NAME.fullmatch(name)
+    if match is None or match[2] != collection or match[3].lower().startswith("goog"):
+        raise InvalidArgumentError(
+            f"{field}: {name!r} is not a valid name. It must be "
+            f"projects/{{project}}/{collection}/{{id}}; the id has 3 to 255 characters, starts "
+            "with a letter, holds only letters, digits and -_.~+% and doesn't start with goog."
+        )
+
+
+def check_project(name: str) -> None:
+    """Refuse what is not `projects/{project}`."""
+    if not _PROJECT.fullmatch(name):
+        raise InvalidArgumentError(f"project: {name!r} must be projects/{{project}}.")
+
+
+def check_range(field: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside [low, high]."""
+    if not low <= value <= high:
+        raise InvalidArgumentError(f"{field}: {value:g} is not between {low:g} and {high:g}.")
+
+
+def check_publish(request: Proto, size: int) -> None:
+    """Refuse a publish request that breaks a limit as a whole; `size` is in bytes."""
+    count = len(request.messages)
+    if not 1 <= count <= MAX_MESSAGES_PER_REQUEST:
+        raise InvalidArgumentError(
+            f"messages: {count} messages; a request must hold 1 to {MAX_MESSAGES_PER_REQUEST}."
+        )
+    if size > MAX_REQUEST_BYTES:
+        raise InvalidArgumentError(
+            f"Request payload size exceeds the limit: {size} bytes, at most {MAX_REQUEST_BYTES} "
+            "are allowed. Publish fewer or smaller messages in a request."
+        )
+    keys = {message.ordering_key for message in request.messages}
+    if len(keys) > 1:
+        raise InvalidArgumentError(
+            "ordering_key: In a single publish request, all messages must have no ordering key "
+            "or they must all have the same ordering key."
+        )
+
+
+def check_message(message: Proto) -> None:
+    """Refuse a message that breaks a limit by itself."""
+    attributes = message.attributes
+    if not message.data and not attributes:
+        raise InvalidArgumentError(
+            "data: Some messages in the request are invalid: a message needs data or at least "
+            "one attribute."
+        )
+    if len(message.ordering_key) > MAX_ORDERING_KEY_BYTES // 4:
+        _check_bytes("ordering_key", message.ordering_key, MAX_ORDERING_KEY_BYTES)
+    if attributes:
+        _check_attributes(attributes)
+
+
+def _check_attributes(attributes: Proto) -> None:
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise InvalidArgumentError(
+            f"attributes: {len(attributes)} attributes, at most {MAX_ATTRIBUTES} are allowed."
+        )
+    for key, value in attributes.items():
+        if not key:
+            raise InvalidArgumentError("attributes: a key must not be empty.")
+        if key.startswith("goog"):
+            raise InvalidArgumentError(f"attributes: key {key!r} must not start with goog.")
+        _check_bytes("attributes: key", key, MAX_ATTRIBUTE_KEY_BYTES)
+        _check_bytes(f"attributes: value of {key!r}", value, MAX_ATTRIBUTE_VALUE_BYTES)
+
+
+def _check_bytes(field: str, text: str, limit: int) -> None:
+    size = len(text.encode())
+    if size > limit:
+        raise InvalidArgumentError(f"{field}: {size} bytes, at most {limit} are allowed.")
+
+
+def check_topic(topic: Proto) -> None:
+    """Refuse a topic whose settings are out of range or not served here."""
+    if topic.HasField("message_retention_duration"):
+        check_range(
+            "message_retention_duration",
+            seconds_of(topic.message_retention_duration),
+            MIN_RETENTION_SECONDS,
+            MAX_TOPIC_RETENTION_SECONDS,
+        )
+    for field in ("schema_settings", "ingestion_data_source_settings"):
+        if topic.HasField(field):
+            raise UnimplementedError(f"{field}: not served by embedded_pubsub.")
+    if topic.message_transforms:
+        raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
+
+
+def check_subscription(subscription: Proto) -> None:
+    """Refuse a subscription whose settings are out of range or not served here."""
+    check_range(
+        "ack_deadline_seconds",
+        subscription.ack_deadline_seconds,
+        MIN_ACK_DEADLINE_SECONDS,
+        MAX_ACK_DEADLINE_SECONDS,
+    )
+    check_range(
+        "message_retention_duration",
+        seconds_of(subscription.message_retention_duration),
+        MIN_RETENTION_SECONDS,
+        MAX_SUBSCRIPTION_RETENTION_SECONDS,
+    )
+    if subscription.HasField("retry_policy"):
+        _check_retry_policy(subscription.retry_policy)
+    if subscription.HasField("dead_letter_policy"):
+        _check_dead_letter_policy(subscription.dead_letter_policy)
+    if subscription.HasField("expiration_policy") and subscription.expiration_policy.HasField(
+        "ttl"
+    ):
+        ttl = seconds_of(subscription.expiration_policy.ttl)
+        check_range("expiration_policy.ttl", ttl, MIN_EXPIRATION_SECONDS, float("inf"))
+    _check_served(subscription)
+
+
+def _check_retry_policy(policy: Proto) -> None:
+    for field in ("minimum_backoff", "maximum_backoff"):
+        if policy.HasField(field):
+            seconds = seconds_of(getattr(policy, field))
+            check_range(f"retry_policy.{field}", seconds, 0, MAX_BACKOFF_SECONDS)
+    both = policy.HasField("minimum_backoff") and policy.HasField("maximum_backoff")
+    if both and seconds_of(policy.minimum_backoff) > seconds_of(policy.maximum_backoff):
+        raise InvalidArgumentError(
+            "retry_policy: minimum_backoff must not be more than maximum_backoff."
+        )
+
+
+def _check_dead_letter_policy(policy: Proto) -> None:
+    check_name("dead_letter_policy.dead_letter_topic", policy.dead_letter_topic, "topics")
+    if policy.max_delivery_attempts:
+        check_range(
+            "dead_letter_policy.max_delivery_attempts",
+            policy.max_delivery_attempts,
+            MIN_DELIVERY_ATTEMPTS,
+            MAX_DELIVERY_ATTEMPTS,
+        )
+
+
+def _check_served(subscription: Proto) -> None:
+    if subscription.push_config.push_endpoint:
+        raise UnimplementedError(
+            "push_config.push_endpoint: push delivery is not served by embedded_pubsub; pull."
+        )
+    for field in ("bigquery_config", "cloud_storage_config", "bigtable_config"):
+        if subscription.HasField(field):
+            raise UnimplementedError(f"{field}: export is not served by embedded_pubsub; pull.")
+    if subscription.message_transforms:
+        raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
+
+
+def seconds_of(duration: Proto) -> float:
+    """Convert a protobuf Duration or Timestamp to seconds."""
+    return float(duration.seconds + duration.nanos / 1e9)

@@ -1,0 +1,134 @@
+"""The server: a store, a state machine that runs, and gRPC in front."""
+
+import ipaddress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc.aio
+
+from embedded_pubsub.rpc import handlers
+from embedded_pubsub.runtime import Clock, Runtime
+from embedded_pubsub.store import MemoryStore, SqliteStore, Store
+
+MAX_RECEIVE_BYTES = 12 * 1024 * 1024
+"""Above the 10 MB that a request may have, so that a slightly larger one is told the limit."""
+
+CLOSE_SECONDS = 1.0
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class Server:
+    """A Google Cloud Pub/Sub server in this process.
+
+    Args:
+        port: Where to listen; 0 takes a free port.
+        data_dir: The folder to keep everything in; None keeps it in memory only.
+        host: The address to listen on.
+        allow_remote: Must be True for a host that is not loopback. Nothing asks for credentials.
+        fsync: With `data_dir`: whether an acknowledged publish survives a power cut (True), or
+            only the death of the process.
+
+    Raises:
+        ValueError: The host is not loopback and `allow_remote` is not set.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        data_dir: Path | str | None = None,
+        host: str = "127.0.0.1",
+        *,
+        allow_remote: bool = False,
+        fsync: bool = True,
+    ) -> None:
+        if not (allow_remote or _is_loopback(host)):
+            raise ValueError(
+                f"host: {host!r} is not loopback, and the server asks nobody for credentials. "
+                "Set allow_remote to listen there all the same."
+            )
+        self._port = port
+        self._data_dir = Path(data_dir) if data_dir is not None else None
+        self._host = host
+        self._fsync = fsync
+        self._runtime: Runtime | None = None
+        self._grpc: grpc.aio.Server | None = None
+        self._bound_port = 0
+
+    @property
+    def target(self) -> str:
+        """The address to connect to, `host:port`; also what `PUBSUB_EMULATOR_HOST` wants."""
+        if self._grpc is None:
+            raise RuntimeError("The server is not running; enter it with `async with` first.")
+        return f"{_in_url(self._host)}:{self._bound_port}"
+
+    async def start(self) -> None:
+        """Open the store and listen.
+
+        Raises:
+            DataDirError: The folder is in use by another server, or can't be used.
+            OSError: The address can't be listened on.
+        """
+        runtime = Runtime(self._open_store(), Clock())
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(handlers(runtime))
+        try:
+            self._bound_port = server.add_insecure_port(f"{_in_url(self._host)}:{self._port}")
+        except RuntimeError as error:
+            await runtime.close()
+            raise OSError(f"{self._host}:{self._port}: can't listen there: {error}") from error
+        await server.start()
+        runtime.start()
+        self._runtime, self._grpc = runtime, server
+
+    async def stop(self) -> None:
+        """End all streams, finish the calls that run, and close the store."""
+        if self._grpc is None or self._runtime is None:
+            return
+        server, runtime = self._grpc, self._runtime
+        self._grpc = self._runtime = None
+        runtime.end_feeds()
+        await server.stop(CLOSE_SECONDS)
+        await runtime.close()
+
+    async def wait(self) -> None:
+        """Wait until the server has stopped."""
+        if self._grpc is not None:
+            await self._grpc.wait_for_termination()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _open_store(self) -> Store:
+        if self._data_dir is None:
+            return MemoryStore()
+        return SqliteStore(self._data_dir, fsync=self._fsync)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

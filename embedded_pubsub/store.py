@@ -1,0 +1,225 @@
+"""Where the changes are kept: nowhere (in memory), or in a SQLite file that outlives a kill.
+
+The store is written by one thread, a whole group of changes per transaction. On opening it gives
+back all that it holds; it is not read again.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+from embedded_pubsub.changes import (
+    Change,
+    DropAck,
+    DropMessage,
+    DropSnapshot,
+    DropSubscription,
+    DropTopic,
+    PutAck,
+    PutAttempt,
+    PutMessage,
+    PutSnapshot,
+    PutSubscription,
+    PutTopic,
+)
+from embedded_pubsub.errors import DataDirError, ResourceExhaustedError
+
+FORMAT = 1
+"""The version of the tables below, kept in SQLite's `user_version`."""
+
+_TABLES = """
+CREATE TABLE openings (number INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE topics (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE subscriptions (
+  number INTEGER PRIMARY KEY, topic INTEGER NOT NULL, start INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE snapshots (
+  number INTEGER PRIMARY KEY, topic INTEGER NOT NULL, after INTEGER NOT NULL, seqs TEXT NOT NULL,
+  body BLOB NOT NULL);
+CREATE TABLE messages (seq INTEGER PRIMARY KEY, topic INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE acks (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
+  WITHOUT ROWID;
+CREATE TABLE attempts (
+  seq INTEGER, subscription INTEGER, attempt INTEGER NOT NULL, PRIMARY KEY (seq, subscription))
+  WITHOUT ROWID;
+"""
+
+_STATEMENTS: dict[type, tuple[str, ...]] = {
+    PutTopic: ("INSERT OR REPLACE INTO topics VALUES (?, ?)",),
+    DropTopic: ("DELETE FROM topics WHERE number = ?",),
+    PutSubscription: ("INSERT OR REPLACE INTO subscriptions VALUES (?, ?, ?, ?)",),
+    DropSubscription: (
+        "DELETE FROM subscriptions WHERE number = ?",
+        "DELETE FROM acks WHERE subscription = ?",
+        "DELETE FROM attempts WHERE subscription = ?",
+    ),
+    PutSnapshot: ("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)",),
+    DropSnapshot: ("DELETE FROM snapshots WHERE number = ?",),
+    PutMessage: ("INSERT OR REPLACE INTO messages VALUES (?, ?, ?)",),
+    DropMessage: (
+        "DELETE FROM messages WHERE seq = ?",
+        "DELETE FROM acks WHERE seq = ?",
+        "DELETE FROM attempts WHERE seq = ?",
+    ),
+    PutAck: ("INSERT OR IGNORE INTO acks VALUES (?, ?)",),
+    DropAck: ("DELETE FROM acks WHERE seq = ? AND subscription = ?",),
+    PutAttempt: ("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """All that a store holds; `opening` counts how often it was opened, from 1."""
+
+    opening: int = 1
+    topics: Sequence[PutTopic] = ()
+    subscriptions: Sequence[PutSubscription] = ()
+    snapshots: Sequence[PutSnapshot] = ()
+    messages: Sequence[PutMessage] = ()
+    acks: frozenset[PutAck] = frozenset()
+    attempts: Sequence[PutAttempt] = field(default=())
+
+
+class Store(Protocol):
+    """Keeps changes. `durable` tells whether `commit` does anything."""
+
+    durable: bool
+
+    def load(self) -> Saved:
+        """Give all that is held, messages in the order of their publishing."""
+
+    def commit(self, changes: Iterable[Change]) -> None:
+        """Make the changes hold, all or none.
+
+        Raises:
+            ResourceExhaustedError: They could not be written.
+        """
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class MemoryStore:
+    """Keeps nothing: what the state machine knows is all there is."""
+
+    durable = False
+
+    def load(self) -> Saved:
+        """Give an empty state."""
+        return Saved()
+
+    def commit(self, changes: Iterable[Change]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class SqliteStore:
+    """Keeps changes in `pubsub.sqlite3` in a folder that no other server may have open.
+
+    Args:
+        data_dir: The folder; made if it is absent.
+        fsync: With True a commit survives a power cut (SQLite's `synchronous=FULL`); with False
+            it survives the death of the process, not that of the machine (`NORMAL`).
+
+    Raises:
+        DataDirError: The folder is in use, can't be written, or holds another format.
+    """
+
+    durable = True
+
+    def __init__(self, data_dir: Path, *, fsync: bool = True) -> None:
+        self._data_dir = data_dir
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                data_dir / "pubsub.sqlite3",
+                timeout=0,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise DataDirError(f"data_dir {data_dir}: can't be used: {error}.") from error
+        try:
+            self._opening = self._open(fsync=fsync)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise self._open_error(error) from error
+        except DataDirError:
+            self._connection.close()
+            raise
+
+    def load(self) -> Saved:
+        """Give all that is held, messages in the order of their publishing."""
+        return Saved(
+            opening=self._opening,
+            topics=[PutTopic(*row) for row in self._rows("topics", "number")],
+            subscriptions=[PutSubscription(*row) for row in self._rows("subscriptions", "number")],
+            snapshots=[PutSnapshot(*row) for row in self._rows("snapshots", "number")],
+            messages=[PutMessage(*row) for row in self._rows("messages", "seq")],
+            acks=frozenset(PutAck(*row) for row in self._rows("acks", "seq")),
+            attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
+        )
+
+    def commit(self, changes: Iterable[Change]) -> None:
+        """Write the changes in one transaction.
+
+        Raises:
+            ResourceExhaustedError: They could not be written; nothing of them was.
+        """
+        try:
+            self._connection.execute("BEGIN")
+            for kind, group in groupby(changes, type):
+                self._write(kind, list(group))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise ResourceExhaustedError(
+                f"data_dir {self._data_dir}: can't write: {error}."
+            ) from error
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and let go of the folder."""
+        self._connection.close()
+
+    def _open(self, *, fsync: bool) -> int:
+        connection = self._connection
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
+        connection.execute("BEGIN IMMEDIATE")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in {0, FORMAT}:
+            raise DataDirError(
+                f"data_dir {self._data_dir}: holds format {version}, this server reads {FORMAT}. "
+                "Use another folder, or the release that wrote this one."
+            )
+        if version == 0:
+            for statement in _TABLES.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        opening = connection.execute("INSERT INTO openings DEFAULT VALUES").lastrowid
+        connection.execute("COMMIT")
+        return int(opening or 1)
+
+    def _open_error(self, error: sqlite3.Error) -> DataDirError:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            return DataDirError(
+                f"data_dir {self._data_dir}: another server has it open. Stop that one, or use "
+                "another folder."
+            )
+        return DataDirError(f"data_dir {self._data_dir}: can't be used: {error}.")
+
+    def _rows(self, table: str, order: str) -> sqlite3.Cursor:
+        return self._connection.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - both are constants above
+
+    def _write(self, kind: type, changes: list[Change]) -> None:
+        for statement in _STATEMENTS[kind]:
+            self._connection.executemany(statement, changes)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")

@@ -1,0 +1,150 @@
+"""StreamingPull: deliveries go down the stream, acks and deadlines come up on it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+
+import grpc.aio
+
+from embedded_pubsub import limits
+from embedded_pubsub.delivery import UNLIMITED, Consumer
+from embedded_pubsub.errors import InvalidArgumentError, StaleAckIdError
+from embedded_pubsub.protos import Proto, StreamingPullResponse
+from embedded_pubsub.runtime import Feed, Runtime
+from embedded_pubsub.wire import received_messages, subscription_properties
+
+
+class Stream:
+    """One open stream of a consumer.
+
+    Args:
+        runtime: The running state machine.
+        first: The opening `StreamingPullRequest`.
+
+    Raises:
+        InvalidArgumentError: The opening request is not one.
+        NotFoundError: The subscription does not exist.
+        FailedPreconditionError: The subscription is detached.
+    """
+
+    def __init__(self, runtime: Runtime, first: Proto) -> None:
+        _check_deadline(first.stream_ack_deadline_seconds)
+        self._runtime = runtime
+        self._confirmations: list[bytes] = []
+        self._subscription = runtime.state.attached(first.subscription)
+        self._consumer = Consumer(
+            max_messages=_limit(first.max_outstanding_messages),
+            max_bytes=_limit(first.max_outstanding_bytes),
+            ack_deadline_seconds=first.stream_ack_deadline_seconds,
+        )
+        self._feed: Feed = runtime.open(self._subscription, self._consumer)
+        try:
+            self._settle(first)
+        except InvalidArgumentError:
+            self._feed.close()
+            raise
+
+    async def run(
+        self,
+        requests: AsyncIterator[Proto],
+        context: "grpc.aio.ServicerContext[Proto, bytes]",
+    ) -> None:
+        """Serve the stream until the client half-closes it."""
+        reader = asyncio.create_task(self._read(requests))
+        reader.add_done_callback(lambda _: self._feed.wake())
+        try:
+            while not reader.done():
+                response = self._next_response()
+                if response:
+                    await context.write(response)
+                else:
+                    await self._feed.wait()
+            reader.result()
+        finally:
+            self._feed.close()
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    def _next_response(self) -> bytes:
+        """Serialize a `StreamingPullResponse`; empty where there is nothing to say."""
+        policy = self._subscription.backlog.policy
+        leases = self._feed.take()
+        deliveries = received_messages(leases, attempts=policy.max_delivery_attempts > 0)
+        confirmations, self._confirmations = b"".join(self._confirmations), []
+        if not deliveries and not confirmations:
+            return b""
+        return deliveries + confirmations + subscription_properties(self._subscription.config)
+
+    async def _read(self, requests: AsyncIterator[Proto]) -> None:
+        async for request in requests:
+            if request.subscription:
+                raise InvalidArgumentError(
+                    "subscription: must be set in the first request of a stream only."
+                )
+            if request.max_outstanding_messages or request.max_outstanding_bytes:
+                raise InvalidArgumentError(
+                    "max_outstanding_messages, max_outstanding_bytes: must be set in the first "
+                    "request of a stream only."
+                )
+            if request.stream_ack_deadline_seconds:
+                _check_deadline(request.stream_ack_deadline_seconds)
+                self._consumer.ack_deadline_seconds = request.stream_ack_deadline_seconds
+            self._settle(request)
+
+    def _settle(self, request: Proto) -> None:
+        if request.ack_ids:
+            self._acknowledge(request.ack_ids)
+        ack_ids = request.modify_deadline_ack_ids
+        seconds = request.modify_deadline_seconds
+        if len(ack_ids) != len(seconds):
+            raise InvalidArgumentError(
+                f"modify_deadline_seconds: {len(seconds)} values for {len(ack_ids)} ack ids."
+            )
+        if ack_ids:
+            self._modify_deadlines(ack_ids, seconds)
+
+    def _acknowledge(self, ack_ids: Sequence[str]) -> None:
+        state, subscription = self._runtime.state, self._subscription
+        invalid: Collection[str] = ()
+        try:
+            self._runtime.call_soon(lambda now: state.acknowledge(subscription, ack_ids, now))
+        except StaleAckIdError as error:
+            invalid = error.failures
+        if subscription.backlog.policy.exactly_once:
+            response = StreamingPullResponse()
+            confirmation = response.acknowledge_confirmation
+            confirmation.ack_ids.extend(a for a in ack_ids if a not in invalid)
+            confirmation.invalid_ack_ids.extend(invalid)
+            self._confirm(response)
+
+    def _modify_deadlines(self, ack_ids: Sequence[str], seconds: Sequence[int]) -> None:
+        state, subscription = self._runtime.state, self._subscription
+        invalid: Collection[str] = ()
+        try:
+            self._runtime.call_soon(
+                lambda now: state.modify_deadlines(subscription, ack_ids, seconds, now)
+            )
+        except StaleAckIdError as error:
+            invalid = error.failures
+        if subscription.backlog.policy.exactly_once:
+            response = StreamingPullResponse()
+            confirmation = response.modify_ack_deadline_confirmation
+            confirmation.ack_ids.extend(a for a in ack_ids if a not in invalid)
+            confirmation.invalid_ack_ids.extend(invalid)
+            self._confirm(response)
+
+    def _confirm(self, response: Proto) -> None:
+        self._confirmations.append(response.SerializeToString())
+        self._feed.wake()
+
+
+def _check_deadline(seconds: int) -> None:
+    limits.check_range(
+        "stream_ack_deadline_seconds",
+        seconds,
+        limits.MIN_ACK_DEADLINE_SECONDS,
+        limits.MAX_ACK_DEADLINE_SECONDS,
+    )
+
+
+def _limit(value: int) -> int:
+    return value if value > 0 else UNLIMITED
