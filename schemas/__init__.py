@@ -1,0 +1,1 @@
+"""What is stored: one typed specification per table, and what is rendered from it."""

@@ -1,0 +1,107 @@
+"""The tables of the warehouse."""
+
+from typing import Final
+
+from schemas.spec import Column, ColumnType, IntegerRangePartition, TableSpec
+
+_STRING, _INT64, _FLOAT64 = ColumnType.STRING, ColumnType.INT64, ColumnType.FLOAT64
+
+_BY_ITERATION: Final = IntegerRangePartition("iteration", start=0, end=10_000, interval=1)
+
+_NAMESPACE: Final = Column("namespace", _STRING, required=True, description="smoke or production.")
+_ITERATION: Final = Column(
+    "iteration", _INT64, required=True, description="The number of the calibration run.",
+)  # fmt: skip
+_FAMILY: Final = Column(
+    "family", _STRING, required=True, description="The constructs that are calibrated together.",
+)  # fmt: skip
+
+GRADES: Final = TableSpec(
+    name="grades",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        Column("shard_index", _INT64, required=True, description="The slice of the corpus."),
+        _FAMILY,
+        Column("persona", _INT64, required=True, description="Who speaks."),
+        Column("session", _INT64, required=True, description="In which talk."),
+        Column("turn", _INT64, required=True, description="Which utterance of the talk."),
+        Column("construct", _STRING, required=True, description="The trait facet scored."),
+        Column("grade", _INT64, required=True, description="The ordered category."),
+    ),
+    # A construct may stand in two families, so the family is part of the key.
+    key=(
+        "namespace", "iteration", "shard_index", "family",
+        "persona", "session", "turn", "construct",
+    ),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "shard_index"),
+    description="One grade of one construct for one turn of the corpus.",
+)  # fmt: skip
+
+CALIBRATION_METRICS: Final = TableSpec(
+    name="calibration_metrics",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        Column("item", _STRING, required=True, description="The construct or item."),
+        Column("discrimination_mean", _FLOAT64, description="Posterior mean of a."),
+        Column("discrimination_sd", _FLOAT64, description="Posterior standard deviation of a."),
+        Column("discrimination_hdi_low", _FLOAT64, description="Lower end of a's 95% HDI."),
+        Column("discrimination_hdi_high", _FLOAT64, description="Upper end of a's 95% HDI."),
+        Column(
+            "thresholds",
+            ColumnType.JSON,
+            required=True,
+            description="Array of {mean, sd, hdi95}, one for each step between categories.",
+        ),
+        Column("r_hat_max", _FLOAT64, description="Largest R-hat of the item's parameters."),
+        Column("ess_bulk_min", _FLOAT64, description="Smallest bulk ESS of its parameters."),
+        Column("ess_tail_min", _FLOAT64, description="Smallest tail ESS of its parameters."),
+        Column("n_responses", _INT64, required=True, description="Grades that the fit has seen."),
+    ),
+    key=("namespace", "iteration", "family", "item"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="What the fit of a family says of each of its items.",
+)
+
+INVARIANCE: Final = TableSpec(
+    name="invariance",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        Column("level", _STRING, required=True, description="configural, metric or scalar."),
+        Column("log_likelihood", _FLOAT64, description="At the maximum, natural log."),
+        Column("n_parameters", _INT64, required=True, description="Free parameters."),
+        Column("aic", _FLOAT64, description="Akaike's information criterion."),
+        Column("bic", _FLOAT64, description="Schwarz's information criterion."),
+        Column("delta_bic", _FLOAT64, description="Against the level before; null for the first."),
+        Column("holds", ColumnType.BOOL, required=True, description="Whether the level holds."),
+    ),
+    key=("namespace", "iteration", "family", "level"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="Whether items measure alike in all groups, level by level.",
+)
+
+PROMOTIONS: Final = TableSpec(
+    name="promotions",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        Column("status", _STRING, required=True, description="promoted or held."),
+        Column("grm_uri", _STRING, required=True, description="Where the calibration lies."),
+        Column("digest", _STRING, required=True, description="SHA-256 of the calibration."),
+        Column("decided_at", ColumnType.TIMESTAMP, description="When the gates were judged."),
+    ),
+    key=("namespace", "iteration", "family"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="What became of each family's fit.",
+)
+
+TABLES: Final[tuple[TableSpec, ...]] = (GRADES, CALIBRATION_METRICS, INVARIANCE, PROMOTIONS)
