@@ -10,6 +10,7 @@ from events.model import (
     Evaluator,
     Event,
     Family,
+    FamilyEvent,
     FitFigures,
     GateVerdict,
     Method,
@@ -17,7 +18,7 @@ from events.model import (
     Parameters,
     Sampler,
     Seed,
-    ShardIndex,
+    ShardEvent,
     Uri,
 )
 
@@ -29,11 +30,10 @@ class IterationStarted(Event):
     parameters: Parameters
 
 
-class ShardRequested(Event):
+class ShardRequested(ShardEvent):
     """The saga asks for the talks ``first_talk <= talk < end_talk`` to be graded."""
 
     type: ClassVar[str] = "nexus.shard.requested.v1"
-    shard_index: ShardIndex
     first_talk: Annotated[int, Field(ge=0)]
     end_talk: Annotated[int, Field(ge=1)]
     corpus: Corpus
@@ -41,70 +41,69 @@ class ShardRequested(Event):
     evaluator: Evaluator
 
 
-class ShardSubmitted(Event):
+class ShardSubmitted(ShardEvent):
     """The shard's requests are written and its batch job exists."""
 
     type: ClassVar[str] = "nexus.shard.submitted.v1"
-    shard_index: ShardIndex
     job: str
     requests_uri: Uri
     n_requests: Annotated[int, Field(ge=1)]
     families: tuple[Family, ...]
 
 
-class BatchPollRequested(Event):
+class BatchPollRequested(ShardEvent):
     """A durable timer: look at the batch job again."""
 
     type: ClassVar[str] = "nexus.batch.poll.requested.v1"
-    shard_index: ShardIndex
     poll: Annotated[int, Field(ge=1)]
     submitted: ShardSubmitted
 
+    @property
+    def identity(self) -> str:
+        """Each look at the job is an event of its own."""
+        return f"{self.subject}/poll/{self.poll}"
 
-class BatchCompleted(Event):
+
+class BatchCompleted(ShardEvent):
     """The batch job ended well; its rows wait to be merged."""
 
     type: ClassVar[str] = "nexus.batch.completed.v1"
-    shard_index: ShardIndex
     job: str
     output_uri: Uri
     n_requests: Annotated[int, Field(ge=1)]
     families: tuple[Family, ...]
 
 
-class ShardMerged(Event):
+class ShardMerged(ShardEvent):
     """The shard's grades are in the warehouse, each once."""
 
     type: ClassVar[str] = "nexus.shard.merged.v1"
-    shard_index: ShardIndex
     rows: Annotated[int, Field(ge=0)]
     digest: Digest
 
 
-class ShardFailed(Event):
+class ShardFailed(ShardEvent):
     """A step of the shard ended for good without its effect."""
 
     type: ClassVar[str] = "nexus.shard.failed.v1"
-    shard_index: ShardIndex
     step: Name
     reason: str
 
 
-class TrainingRequested(Event):
+class TrainingRequested(FamilyEvent):
     """The saga asks for one family to be calibrated on all merged shards."""
 
     type: ClassVar[str] = "nexus.training.requested.v1"
-    family: Family
+    scale: Family
     method: Method
     sampler: Sampler
     seed: Seed
 
 
-class FamilyCalibrated(Event):
+class FamilyCalibrated(FamilyEvent):
     """A fit exists, with its metrics merged and its gates judged."""
 
     type: ClassVar[str] = "nexus.family.calibrated.v1"
-    family: Name
     grm_uri: Uri
     draws_uri: Uri | None
     digest: Digest
@@ -112,27 +111,24 @@ class FamilyCalibrated(Event):
     gates: tuple[GateVerdict, ...]
 
 
-class FamilyPromoted(Event):
+class FamilyPromoted(FamilyEvent):
     """Every gate that holds let the fit pass: it is the family's current calibration."""
 
     type: ClassVar[str] = "nexus.family.promoted.v1"
-    family: Name
     grm_uri: Uri
 
 
-class FamilyHeld(Event):
+class FamilyHeld(FamilyEvent):
     """At least one gate holds the fit back."""
 
     type: ClassVar[str] = "nexus.family.held.v1"
-    family: Name
     reason: str
 
 
-class FamilyFailed(Event):
+class FamilyFailed(FamilyEvent):
     """The family could not be fitted at all."""
 
     type: ClassVar[str] = "nexus.family.failed.v1"
-    family: Name
     step: Name
     reason: str
 

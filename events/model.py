@@ -22,6 +22,21 @@ def namespace_of(iteration: int) -> Namespace:
     return "smoke" if iteration < FIRST_PRODUCTION_ITERATION else "production"
 
 
+def iteration_subject(iteration: int) -> str:
+    """The name of an iteration in every store: its namespace and number."""
+    return f"{namespace_of(iteration)}/{iteration}"
+
+
+def shard_subject(iteration: int, shard_index: int) -> str:
+    """The name of a shard in every store."""
+    return f"{iteration_subject(iteration)}/shard/{shard_index}"
+
+
+def family_subject(iteration: int, family: str) -> str:
+    """The name of a family's calibration in every store."""
+    return f"{iteration_subject(iteration)}/family/{family}"
+
+
 class Frozen(BaseModel):
     """A value: no field can be set, none can be added."""
 
@@ -51,6 +66,27 @@ class Event(Frozen):
         """The namespace that the event's iteration belongs to."""
         return namespace_of(self.iteration)
 
+    @property
+    def subject(self) -> str:
+        """What the event is about (CloudEvents ``subject``); claims are made on subjects."""
+        return iteration_subject(self.iteration)
+
+    @property
+    def identity(self) -> str:
+        """What tells this event from others of its type with the same cause."""
+        return self.subject
+
+
+class ShardEvent(Event):
+    """An event about one shard."""
+
+    shard_index: ShardIndex
+
+    @property
+    def subject(self) -> str:
+        """The shard."""
+        return shard_subject(self.iteration, self.shard_index)
+
 
 class Family(Frozen):
     """The constructs (or items) that are calibrated together."""
@@ -67,6 +103,17 @@ class Family(Frozen):
         if len(set(self.items)) < len(self.items):
             raise ValueError("an item is named twice")
         return self
+
+
+class FamilyEvent(Event):
+    """An event about one family's calibration."""
+
+    family: Name
+
+    @property
+    def subject(self) -> str:
+        """The family's calibration."""
+        return family_subject(self.iteration, self.family)
 
 
 class Corpus(Frozen):

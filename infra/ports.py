@@ -1,9 +1,10 @@
 """What handlers and sagas may ask of the world; each port has a folder of adapters beside this."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -172,7 +173,12 @@ class Ledger(Protocol):
         """
 
     async def release(
-        self, claim: Claim, *, now: datetime, reason: str, failed: bool = False,
+        self,
+        claim: Claim,
+        *,
+        now: datetime,
+        reason: str,
+        failed: bool = False,
         outgoing: Sequence[Outgoing] = (),
     ) -> None:
         """Give a lease back undone, so that the next delivery may take it at once.
@@ -185,7 +191,7 @@ class Ledger(Protocol):
         """One step's record."""
 
     async def steps(self, subject_prefix: str) -> tuple[StepRecord, ...]:
-        """All steps whose subject is the prefix or lies below it (``prefix/...``), by claim time."""
+        """All steps of the subject and of those below it (``prefix/...``), by claim time."""
 
     async def take_due(
         self, *, now: datetime, owner: str, lease_seconds: float, limit: int
@@ -208,8 +214,16 @@ class Ledger(Protocol):
         """What the saga saw and decided, oldest first."""
 
     async def advance_saga(
-        self, saga: str, key: str, *, expected_version: int, state: Mapping[str, Any],
-        step: SagaStep, subject: str, outgoing: Sequence[Outgoing], now: datetime,
+        self,
+        saga: str,
+        key: str,
+        *,
+        expected_version: int,
+        state: Mapping[str, Any],
+        step: SagaStep,
+        subject: str,
+        outgoing: Sequence[Outgoing],
+        now: datetime,
     ) -> bool:
         """Save state, history and outgoing events together.
 
@@ -333,9 +347,7 @@ class BatchService(Protocol):
     async def find(self, display_name: str) -> Job | None:
         """The job of that display name, if one was created."""
 
-    async def create(
-        self, *, display_name: str, requests_uri: str, evaluator: "Evaluator"
-    ) -> Job:
+    async def create(self, *, display_name: str, requests_uri: str, evaluator: "Evaluator") -> Job:
         """Create a job; the caller has looked with ``find`` first."""
 
     async def get(self, name: str) -> Job:
@@ -448,3 +460,35 @@ class DeadLetters(Protocol):
 
 
 Clock = Callable[[], datetime]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """How often a step is tried, and how long its lease and its pauses are."""
+
+    tries: int = 3
+    base_seconds: float = 0.2
+    cap_seconds: float = 10.0
+    lease_seconds: float = 10.0
+    redeliver_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world as handlers and sagas see it; every part can be replaced."""
+
+    ledger: Ledger
+    warehouse: Warehouse
+    objects: Objects
+    batch: BatchService
+    trainer: Trainer
+    mailer: Mailer
+    publisher: Publisher
+    clock: Clock
+    sleep: Sleep
+    random: Random
+    owner: str
+    retrying: Retrying = Retrying()
+    poll_seconds: float = 0.2
+    on_training: Callable[[TrainingProgress], None] | None = None

@@ -1,0 +1,78 @@
+"""Events on their way out: made in a step, saved with its receipt, published, marked."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+from events.cloudevents import derived_id, encode
+from events.model import Event
+from infra.errors import ServiceUnavailableError, TransientError
+from infra.ports import Outgoing, Ports
+from infra.telemetry import traceparent
+
+GRACE_SECONDS = 2.0
+"""How long the step that saved an event has to publish it before the relay does."""
+
+LEASE_SECONDS = 10.0
+BATCH = 500
+
+log = structlog.get_logger(__name__)
+
+
+def outgoing(
+    event: Event, *, cause: str, source: str, ports: Ports, after_seconds: float = GRACE_SECONDS
+) -> Outgoing:
+    """The wire form of an event that ``cause`` (a claim or a saga) emits.
+
+    Its id follows from the cause, so that the event emitted again is the same event.
+    """
+    now = ports.clock()
+    identity = derived_id(cause, event)
+    data, attributes = encode(
+        event, id=identity, source=f"/nexus/{source}", time=now, traceparent=traceparent()
+    )
+    due = now + timedelta(seconds=after_seconds)
+    return Outgoing(identity, event.topic(), data, attributes, due)
+
+
+async def publish(events: Sequence[Outgoing], ports: Ports) -> None:
+    """Publish and mark. What can't be published now stays with the relay."""
+    if not events:
+        return
+    try:
+        await ports.publisher.publish(events)
+    except (TransientError, ServiceUnavailableError) as error:
+        log.warning("left_to_relay", events=len(events), error=str(error))
+        return
+    await ports.ledger.published([event.id for event in events], now=ports.clock())
+
+
+async def relay(ports: Ports) -> None:
+    """Publish what is due: timers, and the events of steps that were killed before they could.
+
+    Runs until it is cancelled; any number of processes may run one.
+    """
+    while True:
+        with suppress(TransientError, ServiceUnavailableError):
+            if await relay_once(ports):
+                continue
+        await ports.sleep(ports.poll_seconds)
+
+
+async def relay_once(ports: Ports) -> int:
+    """Publish one batch of due events; how many there were."""
+    due = await ports.ledger.take_due(
+        now=ports.clock(), owner=ports.owner, lease_seconds=LEASE_SECONDS, limit=BATCH
+    )
+    await publish(due, ports)
+    return len(due)
+
+
+async def stop(task: "asyncio.Task[None]") -> None:
+    """End a relay."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
