@@ -5,18 +5,23 @@ import secrets
 from pathlib import Path
 
 
-def create_once(path: Path, data: bytes) -> bool:
+def create_once(path: Path, data: bytes, *, staging: Path | None = None) -> bool:
     """Write a file under a name that is free.
 
     The bytes reach the disk under a staging name (``<name>#<digits>``, which the object store
     never lists) before they get their final one, so neither a kill nor a power cut can leave
     half a file there: it would stand in the way of every later try.
 
+    Args:
+        path: The final name; its folder is created when missing.
+        data: The whole content.
+        staging: A folder of the same file system for the staging name; the path's own without it.
+
     Returns:
         Whether this call created the file; false when the name is taken.
     """
     make_folder(path.parent)
-    staged = path.with_name(f"{path.name}#{secrets.randbits(63)}")
+    staged = (staging or path.parent) / f"{path.name}#{secrets.randbits(63)}"
     try:
         created = not path.exists() and _stage_and_link(staged, path, data)
     finally:
