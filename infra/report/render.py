@@ -1,0 +1,268 @@
+"""The report of an iteration as one self-contained HTML file."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from events.model import Evaluator, GateVerdict, ResponsesEvaluator, SimulatorEvaluator
+from infra.ports import StepRecord
+from infra.report import words
+from infra.report.data import FamilyReport, ReportData
+from infra.report.estimates import (
+    Estimate,
+    Item,
+    Recovery,
+    draws_of,
+    estimates_of,
+    items_of,
+    recovery,
+    worst,
+)
+from infra.report.timeline import Timeline, natural, timeline_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+    from infra.report.svg import Inliner
+
+RECEIPTS_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure, ready for the page."""
+
+    title: str
+    svg: "Markup"
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyView:
+    """A family as the template shows it."""
+
+    anchor: str
+    report: FamilyReport
+    figures: Mapping[str, Any]
+    items: tuple[Item, ...]
+    estimates: tuple[Estimate, ...]
+    interval: str
+    curves: tuple[Drawing, ...]
+    information: tuple[Drawing, ...]
+    forests: tuple[Drawing, ...]
+    traces: tuple[tuple[Estimate, Drawing], ...]
+    recovered: tuple[tuple[Recovery, Drawing], ...]
+
+    def truth_of(self, row: Estimate) -> float | None:
+        """The simulator's value of a parameter, where it is known."""
+        a, cuts = (self.report.truth or {}).get(row.item, (None, ()))
+        if row.cut is None:
+            return a
+        known = len(cuts) == len(self.items[row.index].thresholds)
+        return cuts[row.cut - 1] if known else None
+
+    @property
+    def missed(self) -> tuple[GateVerdict, ...]:
+        """The gates that were not passed."""
+        return tuple(gate for gate in self.report.gates if not gate.passed)
+
+    @property
+    def why(self) -> str | None:
+        """Why it was not promoted, in words."""
+        if self.report.status == "promoted":
+            return None
+        holding = [f"{gate.name}: {gate.reason}" for gate in self.missed if gate.holds]
+        return self.report.reason or "; ".join(holding) or "no reason was given"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    """What the effects left behind; ``digest`` stands for all of them, shown or not."""
+
+    rows: tuple[tuple[str, str, str], ...]
+    shown: tuple[tuple[str, str, str], ...]
+    digest: str
+
+
+def render(data: ReportData) -> bytes:
+    """The report as UTF-8 HTML; equal data give equal bytes.
+
+    The file needs nothing beside it: no script, no font, no image, no link to the outside.
+    """
+    from infra.report.svg import Inliner, drawing, ramp_css  # noqa: PLC0415 - matplotlib is slow
+
+    timeline = timeline_of(
+        data.timeline,
+        f"{data.namespace}/{data.iteration}",
+        started_at=data.started_at,
+        ended_at=data.ended_at,
+    )
+    with drawing():
+        inline = Inliner()
+        families = tuple(
+            _family(index, family, inline) for index, family in enumerate(data.families, 1)
+        )
+        gantt = _gantt(timeline, inline)
+        ramps = {"light": ramp_css(0.0, 0.82), "dark": ramp_css(0.3, 1.0)}
+    page = _template().render(
+        data=data,
+        families=families,
+        timeline=timeline,
+        gantt=gantt,
+        ramps=ramps,
+        source=_source(data.parameters.evaluator),
+        wall_seconds=_wall_seconds(data, timeline),
+        receipts=_receipts(data.timeline),
+    )
+    return page.encode()
+
+
+@cache
+def _template() -> "Template":
+    import jinja2  # noqa: PLC0415 - a command that renders nothing need not pay for it
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "trim": words.trim,
+        "whole": words.whole,
+        "lasting": words.lasting,
+        "moment": words.moment,
+        "plural": words.plural,
+    }
+    return environment.get_template("report.html.j2")
+
+
+def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
+    figures = _figures(family)
+    items = items_of(family.grm)
+    estimates = estimates_of(items)
+    interval = "95% interval" if figures.get("method") == "mml" else "95% HDI"
+    return FamilyView(
+        anchor=f"family-{index}",
+        report=family,
+        figures=figures,
+        items=items,
+        estimates=estimates,
+        interval=interval,
+        curves=tuple(_curves(items, inline)),
+        information=tuple(_information(family.family, items, inline)),
+        forests=tuple(_forests(items, family, interval, inline)),
+        traces=tuple(_traces(estimates, family, inline)),
+        recovered=tuple(_recovered(items, family, interval, inline)),
+    )
+
+
+def _figures(family: FamilyReport) -> Mapping[str, Any]:
+    grm = family.grm or {}
+    sizes = {name: grm.get(name) for name in ("n_respondents", "n_responses")}
+    if family.figures is not None:
+        return family.figures.model_dump()
+    return {**sizes, **grm.get("diagnostics", {})}
+
+
+def _curves(items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+    from infra.report.curves import information  # noqa: PLC0415 - numpy, beside it
+
+    points = [item.point for item in items]
+    most = max((float(information(*point).max()) for point in points if point), default=1.0)
+    for item in items:
+        figure = plots.item_curves(item, most)
+        if figure is not None:
+            title = f"Category curves and information of {item.item}"
+            yield Drawing(title, inline(figure, title))
+
+
+def _information(family: str, items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+
+    figure = plots.family_information(items)
+    if figure is not None:
+        title = f"Test information of {family} and the standard error that it leaves"
+        yield Drawing(title, inline(figure, title))
+
+
+def _forests(
+    items: Sequence[Item], family: FamilyReport, interval: str, inline: "Inliner"
+) -> Iterator[Drawing]:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+
+    if items:
+        title = f"Discriminations with {interval}"
+        yield Drawing(title, inline(plots.forest(items, family.truth), title))
+        title = f"Thresholds with {interval}"
+        yield Drawing(title, inline(plots.threshold_forest(items, family.truth), title))
+
+
+def _traces(
+    estimates: Sequence[Estimate], family: FamilyReport, inline: "Inliner"
+) -> Iterator[tuple[Estimate, Drawing]]:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+
+    drawn = [row for row in estimates if draws_of(family, row) is not None]
+    for row in worst(drawn):
+        draws = draws_of(family, row)
+        if draws is not None:
+            title = f"Trace and ranks of {row.symbol} of {row.item}"
+            yield row, Drawing(title, inline(plots.trace_and_ranks(draws, row), title))
+
+
+def _recovered(
+    items: Sequence[Item], family: FamilyReport, interval: str, inline: "Inliner"
+) -> Iterator[tuple[Recovery, Drawing]]:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+
+    for kind in recovery(items, family.truth):
+        title = f"Truth against estimate: {kind.kind} with {interval}"
+        yield kind, Drawing(title, inline(plots.recovered(kind), title))
+
+
+def _gantt(timeline: Timeline, inline: "Inliner") -> Drawing | None:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+
+    figure = plots.gantt(timeline)
+    title = "Timeline of the iteration: waiting and working by step"
+    return None if figure is None else Drawing(title, inline(figure, title))
+
+
+def _source(evaluator: Evaluator) -> str:
+    match evaluator:
+        case SimulatorEvaluator():
+            return (
+                f"local simulator, seed {evaluator.seed}, {evaluator.categories} categories "
+                "(its truth is known)"
+            )
+        case ResponsesEvaluator():
+            return f"responses file {evaluator.uri}, {evaluator.digest}"
+
+
+def _wall_seconds(data: ReportData, timeline: Timeline) -> float | None:
+    if data.started_at is not None and data.ended_at is not None:
+        return (data.ended_at - data.started_at).total_seconds()
+    return timeline.seconds if timeline.lanes else None
+
+
+def _receipts(steps: Sequence[StepRecord]) -> Receipts:
+    rows = tuple(
+        sorted(
+            (
+                (step.key.subject, step.key.step, step.receipt.digest)
+                for step in steps
+                if step.receipt is not None
+            ),
+            key=lambda row: (natural(row[0]), row[1]),
+        )
+    )
+    lines = "".join(f"{subject} {step} {digest}\n" for subject, step, digest in rows)
+    digest = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    return Receipts(rows, rows[:RECEIPTS_SHOWN], digest)
