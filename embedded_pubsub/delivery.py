@@ -143,7 +143,9 @@ class Backlog:
     as the dead-letter policy allows), for the owner to collect.
     """
 
-    def __init__(self, number: int, policy: DeliveryPolicy, delivery_numbers: Iterator[int]):
+    def __init__(
+        self, number: int, policy: DeliveryPolicy, delivery_numbers: Iterator[int]
+    ) -> None:
         self.policy = policy
         self.entries: dict[int, Entry] = {}
         self.leases: dict[str, Lease] = {}

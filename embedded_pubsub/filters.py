@@ -16,7 +16,7 @@ case-sensitive. A string is quoted with `"` and knows the escapes `\" \\ \n \r \
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from embedded_pubsub.errors import InvalidArgumentError
 
@@ -84,7 +84,7 @@ class _Parser:
     def parse(self) -> Predicate:
         predicate = self._expression()
         if self._peek().kind != "end":
-            self._refuse(self._peek(), "AND, OR or the end")
+            raise self._refusal(self._peek(), "AND, OR or the end")
         return predicate
 
     def _tokenize(self) -> list[_Token]:
@@ -94,7 +94,7 @@ class _Parser:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                self._refuse(_Token("unknown", text[position:], position), "an expression")
+                raise self._refusal(_Token("unknown", text[position:], position), "an expression")
             kind = str(match.lastgroup)
             tokens.append(_Token(kind, match.group(kind), match.start(kind)))
             position = match.end()
@@ -105,7 +105,9 @@ class _Parser:
         operator = self._peek().text
         while self._peek().kind == "word" and self._peek().text in {"AND", "OR"}:
             if self._peek().text != operator:
-                self._refuse(self._peek(), f"{operator} or parentheses, which AND with OR need")
+                raise self._refusal(
+                    self._peek(), f"{operator} or parentheses, which AND with OR need"
+                )
             self._take()
             terms.append(self._term())
         if len(terms) == 1:
@@ -127,8 +129,7 @@ class _Parser:
                 return self._has_prefix()
             case ("word", "attributes"):
                 return self._comparison()
-            case _:
-                self._refuse(token, "attributes, hasPrefix, NOT or (")
+        raise self._refusal(token, "attributes, hasPrefix, NOT or (")
 
     def _has_prefix(self) -> Predicate:
         self._expect("(")
@@ -146,11 +147,11 @@ class _Parser:
             key = self._key()
             return lambda attributes: key in attributes
         if accessor.text != "." or accessor.kind != "symbol":
-            self._refuse(accessor, "a colon or a period")
+            raise self._refusal(accessor, "a colon or a period")
         key = self._key()
         operator = self._take()
         if operator.kind != "symbol" or operator.text not in {"=", "!="}:
-            self._refuse(operator, "= or !=")
+            raise self._refusal(operator, "= or !=")
         value = self._string()
         if operator.text == "=":
             return lambda attributes: attributes.get(key) == value
@@ -161,13 +162,13 @@ class _Parser:
         if token.kind == "string":
             return self._unquote(token)
         if token.kind != "word" or token.text in _RESERVED:
-            self._refuse(token, "an attribute key")
+            raise self._refusal(token, "an attribute key")
         return token.text
 
     def _string(self) -> str:
         token = self._take()
         if token.kind != "string":
-            self._refuse(token, 'a string in double quotes (")')
+            raise self._refusal(token, 'a string in double quotes (")')
         return self._unquote(token)
 
     def _unquote(self, token: _Token) -> str:
@@ -175,12 +176,12 @@ class _Parser:
             *hexadecimal, octal, simple = match.groups()
             digits = next((group for group in hexadecimal if group), None)
             if digits is None and octal is None and simple not in _SIMPLE_ESCAPES:
-                self._refuse(token, "a string with known escapes")
+                raise self._refusal(token, "a string with known escapes")
             if simple:
                 return _SIMPLE_ESCAPES[simple]
             code = int(digits, 16) if digits else int(octal, 8)
             if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-                self._refuse(token, "a string of Unicode characters")
+                raise self._refusal(token, "a string of Unicode characters")
             return chr(code)
 
         return _ESCAPE.sub(character, token.text[1:-1])
@@ -196,11 +197,11 @@ class _Parser:
     def _expect(self, text: str) -> None:
         token = self._take()
         if token.text != text or token.kind == "string":
-            self._refuse(token, text)
+            raise self._refusal(token, text)
 
-    def _refuse(self, token: _Token, expected: str) -> NoReturn:
+    def _refusal(self, token: _Token, expected: str) -> InvalidArgumentError:
         found = "the end" if token.kind == "end" else repr(token.text)
-        raise InvalidArgumentError(
+        return InvalidArgumentError(
             f"filter: expected {expected}, found {found} at offset {token.position} of "
             f"{self._text!r}."
         )

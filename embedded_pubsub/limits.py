@@ -1,5 +1,6 @@
-"""The documented limits: names, sizes and ranges (Cloud Pub/Sub documentation, "Quotas and limits").
+"""The documented limits: names, sizes and ranges.
 
+Source: Cloud Pub/Sub documentation, "Quotas and limits" and "Resource names".
 Each function returns quietly or raises `InvalidArgumentError` with the field, the value and the
 rule.
 """

@@ -4,7 +4,12 @@
 microseconds a message. Each wrapper knows its raw class, which is what this package speaks.
 """
 
+from typing import TypeAlias
+
+from google.protobuf.message import Message
 from google.pubsub_v1 import types
+
+Proto: TypeAlias = Message
 
 AcknowledgeRequest = types.AcknowledgeRequest.pb()
 CreateSnapshotRequest = types.CreateSnapshotRequest.pb()

@@ -1,7 +1,7 @@
 """gRPC: which method of which service is served by what, and errors as statuses."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -18,7 +18,7 @@ from embedded_pubsub.services import Publisher, Subscriber
 from embedded_pubsub.streaming import Stream
 
 Method = Callable[[Proto], Awaitable[Proto]]
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = grpc.aio.ServicerContext
 
 
 def handlers(runtime: Runtime) -> list[grpc.GenericRpcHandler]:
@@ -81,6 +81,7 @@ class _Unserved(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc comes with
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED, f"{method} is not served by embedded_pubsub."
             )
+            raise AssertionError("abort raises")
 
         return grpc.unary_unary_rpc_method_handler(refuse)
 

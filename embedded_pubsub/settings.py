@@ -1,6 +1,6 @@
 """What the settings of a resource mean: defaults, update masks, and the policy of delivery."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -49,7 +49,7 @@ def with_defaults(subscription: Proto) -> Proto:
     return config
 
 
-def masked(current: Proto, wanted: Proto, mask: FieldMask, fixed: Set[str]) -> Proto:
+def masked(current: Proto, wanted: Proto, mask: FieldMask, fixed: frozenset[str]) -> Proto:
     """Give `current` with the fields that `mask` names taken from `wanted`.
 
     Args:
@@ -68,7 +68,8 @@ def masked(current: Proto, wanted: Proto, mask: FieldMask, fixed: Set[str]) -> P
             raise InvalidArgumentError(f"update_mask: {path!r} can't be changed.")
     if not mask.IsValidForDescriptor(current.DESCRIPTOR):
         raise InvalidArgumentError(
-            f"update_mask: {', '.join(mask.paths)}: not all are fields of {current.DESCRIPTOR.name}."
+            f"update_mask: {', '.join(mask.paths)}: not all are fields of "
+            f"{current.DESCRIPTOR.name}."
         )
     updated = copy(current)
     mask.MergeMessage(wanted, updated, replace_message_field=True, replace_repeated_field=True)

@@ -464,7 +464,7 @@ class PubSub:
         self._forget(snapshot.messages)
         self.changes.append(DropSnapshot(snapshot.number))
 
-    # Inside: messages and who holds them
+    # -- messages and who holds them
 
     def _accept(self, topic: TopicState, messages: Iterable[Proto], now: float) -> Publication:
         seconds, nanos = int(now), int(now % 1 * 1e9)
@@ -544,7 +544,7 @@ class PubSub:
         backlog.settled.clear()
         self._forget(subscription.retained, before)
 
-    # Inside: dead letters
+    # -- dead letters
 
     def _forward(self, subscription: SubscriptionState, entry: Entry, now: float) -> None:
         topic = self.topics.get(subscription.config.dead_letter_policy.dead_letter_topic)
@@ -562,7 +562,7 @@ class PubSub:
         if config.HasField("dead_letter_policy"):
             self.topic(config.dead_letter_policy.dead_letter_topic, "dead_letter_topic")
 
-    # Inside: ack ids
+    # -- ack ids
 
     @staticmethod
     def _check_ack_ids(subscription: SubscriptionState, ack_ids: Sequence[str]) -> None:
@@ -577,7 +577,7 @@ class PubSub:
         if stale and subscription.backlog.policy.exactly_once:
             raise StaleAckIdError(dict.fromkeys(stale, INVALID_ACK_ID))
 
-    # Inside: seek
+    # -- seek
 
     def _within_reach(self, subscription: SubscriptionState) -> dict[int, Message]:
         held = {seq: entry.message for seq, entry in subscription.backlog.entries.items()}
@@ -619,7 +619,7 @@ class PubSub:
             again = [*backlog.entries, *back]
             backlog.refill(held[seq] for seq in sorted(again))
 
-    # Inside: what is kept
+    # -- what is kept
 
     def _backlog(self, number: int, config: Proto) -> Backlog:
         return Backlog(number, delivery_policy(config), self._numbers)
@@ -654,33 +654,47 @@ class PubSub:
         """Rebuild what was: whatever was leased when the process died is ready again."""
         for number, body in saved.topics:
             self._add_topic(TopicState(number, Topic.FromString(body)))
-        for number, topic, start, body in saved.subscriptions:
-            config = Subscription.FromString(body)
-            matches = compile_filter(config.filter)
-            backlog = self._backlog(number, config)
-            self._add_subscription(
-                SubscriptionState(number, topic, start, config, matches, backlog)
-            )
-        wanted = [self._restore_snapshot(snapshot) for snapshot in saved.snapshots]
-        by_topic: dict[int, list[SubscriptionState]] = {}
+        for put in saved.subscriptions:
+            self._restore_subscription(put)
+        snapshots = [self._restore_snapshot(put) for put in saved.snapshots]
+        listening: dict[int, list[SubscriptionState]] = {}
         for subscription in self.subscriptions.values():
             if not subscription.config.detached:
-                by_topic.setdefault(subscription.topic, []).append(subscription)
+                listening.setdefault(subscription.topic, []).append(subscription)
         attempts = {(seq, number): attempt for seq, number, attempt in saved.attempts}
         for seq, topic, body in saved.messages:
             published = PubsubMessage.FromString(body)
             time = limits.seconds_of(published.publish_time)
             message = Message(seq, topic, body, published.ordering_key, time)
-            for subscription in by_topic.get(topic, ()):
+            for subscription in listening.get(topic, ()):
                 self._restore_to(subscription, message, published, saved.acks, attempts)
-            for snapshot, seqs in wanted:
-                if seq in seqs or (topic == snapshot.topic and seq > snapshot.number):
-                    self._hold(snapshot.messages, message)
-            retaining = self._topic_numbers.get(topic)
-            if retaining is not None and retaining.retention_seconds():
-                self._hold(retaining.retained, message)
-            if not message.holders:
-                self.changes.append(DropMessage(seq))
+            self._restore_holds(message, snapshots)
+
+    def _restore_subscription(self, put: PutSubscription) -> None:
+        config = Subscription.FromString(put.body)
+        self._add_subscription(
+            SubscriptionState(
+                number=put.number,
+                topic=put.topic,
+                start=put.start,
+                config=config,
+                matches=compile_filter(config.filter),
+                backlog=self._backlog(put.number, config),
+            )
+        )
+
+    def _restore_holds(
+        self, message: Message, snapshots: Iterable[tuple[SnapshotState, frozenset[int]]]
+    ) -> None:
+        for snapshot, seqs in snapshots:
+            later = message.topic == snapshot.topic and message.seq > snapshot.number
+            if later or message.seq in seqs:
+                self._hold(snapshot.messages, message)
+        topic = self._topic_numbers.get(message.topic)
+        if topic is not None and topic.retention_seconds():
+            self._hold(topic.retained, message)
+        if not message.holders:
+            self.changes.append(DropMessage(message.seq))
 
     def _restore_snapshot(self, saved: PutSnapshot) -> tuple[SnapshotState, frozenset[int]]:
         config = Snapshot.FromString(saved.body)
