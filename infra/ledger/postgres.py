@@ -1,12 +1,13 @@
 """The ledger in PostgreSQL (14 and up) or AlloyDB, for workers on many hosts."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
-from infra.errors import ServiceUnavailableError, TransientError
+from infra.errors import ServiceUnavailableError, SettingsError, TransientError
 from infra.ledger import scripts, statements
 from infra.ledger.base import SqlLedger
 from infra.ledger.rows import Row
@@ -37,6 +38,9 @@ class PostgresLedger(SqlLedger):
         self._dsn = dsn
         self._connections = connections
         self._pool: Pool | None = None
+        self._calls = 0
+        self._no_calls = asyncio.Event()
+        self._no_calls.set()
 
     async def open(self) -> None:
         """Connect, create the tables if missing. Raises ServiceUnavailableError, SettingsError."""
@@ -49,6 +53,11 @@ class PostgresLedger(SqlLedger):
                 command_timeout=_COMMAND_TIMEOUT_SECONDS,
             )
             await self._write(lambda: scripts.migrate(POSTGRES))
+        except asyncpg.ClientConfigurationError as error:
+            raise SettingsError(
+                f"the ledger's URL can't be read: {error}; "
+                "write postgresql://user:password@host:port/database",
+            ) from error
         except (*_UNREACHABLE, asyncpg.PostgresError, TransientError) as error:
             await self.close()
             # The DSN may hold a password, so it is not shown.
@@ -63,33 +72,43 @@ class PostgresLedger(SqlLedger):
         """Finish what is under way, then let go of the connections."""
         pool, self._pool = self._pool, None
         if pool is not None:
+            # A pool that closes turns away the calls that wait for a connection.
+            await self._no_calls.wait()
             await pool.close()
 
     async def _write(self, script: Callable[[], Script[T]]) -> T:
+        if self._pool is None:
+            raise RuntimeError("the ledger is closed: call open() first")
+        self._calls += 1
+        self._no_calls.clear()
         try:
-            return await self._run_until_no_conflict(script)
+            return await _run_until_no_conflict(self._pool, script)
         except (*_UNREACHABLE, asyncpg.OperatorInterventionError) as error:
             raise TransientError(f"the ledger in PostgreSQL does not answer: {error}") from error
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._no_calls.set()
 
     async def _read(self, script: Callable[[], Script[T]]) -> T:
         return await self._write(script)
 
-    async def _run_until_no_conflict(self, script: Callable[[], Script[T]]) -> T:
-        for _ in range(_TRIES_AFTER_CONFLICT - 1):
-            try:
-                return await self._run(script())
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
-                continue
-        return await self._run(script())
 
-    async def _run(self, script: Script[T]) -> T:
-        if self._pool is None:
-            raise RuntimeError("the ledger is closed: call open() first")
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="read_committed"),
-        ):
-            return await _drive(connection, script)
+async def _run_until_no_conflict(pool: "Pool", script: Callable[[], Script[T]]) -> T:
+    for _ in range(_TRIES_AFTER_CONFLICT - 1):
+        try:
+            return await _run(pool, script())
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+            continue
+    return await _run(pool, script())
+
+
+async def _run(pool: "Pool", script: Script[T]) -> T:
+    async with (
+        pool.acquire() as connection,
+        connection.transaction(isolation="read_committed"),
+    ):
+        return await _drive(connection, script)
 
 
 async def _drive(connection: "PoolConnectionProxy", script: Script[T]) -> T:
