@@ -1,0 +1,153 @@
+"""``grm.json``: a calibrated family as others read it (comparable with R's mirt and ltm)."""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from calibration.errors import CalibrationError, NonFiniteError
+from calibration.results import Fit, ItemEstimate, Summary
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class SummaryRecord(_Frozen):
+    """One parameter; the last three are null for maximum likelihood, which has no chains."""
+
+    mean: float
+    sd: Positive
+    hdi95: tuple[float, float]
+    r_hat: float | None
+    ess_bulk: float | None
+    ess_tail: float | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.hdi95[0] > self.hdi95[1]:
+            raise ValueError(f"hdi95 = {self.hdi95}: give the lower end first")
+        return self
+
+
+class ItemRecord(_Frozen):
+    """One item: a threshold between each two neighbouring categories."""
+
+    item: str
+    categories: tuple[int, ...] = Field(min_length=2)
+    discrimination: SummaryRecord
+    thresholds: tuple[SummaryRecord, ...]
+
+    @model_validator(mode="after")
+    def _one_threshold_between_categories(self) -> Self:
+        if len(self.thresholds) != len(self.categories) - 1:
+            raise ValueError(
+                f"item {self.item}: {len(self.categories)} categories and {len(self.thresholds)} "
+                "thresholds: give one fewer than categories"
+            )
+        return self
+
+
+class DiagnosticsRecord(_Frozen):
+    """How far the fit can be trusted; figures of chains are null for maximum likelihood."""
+
+    method: Literal["nuts", "mml"]
+    seed: Count
+    chains: Count
+    warmup: Count
+    draws: Count
+    r_hat_max: float | None
+    ess_bulk_min: float | None
+    ess_tail_min: float | None
+    divergences: Count
+    tree_depth_max: Count | None
+    step_size: tuple[float, ...]
+    e_bfmi: tuple[float, ...]
+    log_likelihood: float
+    marginal_reliability: float
+    versions: dict[str, str]
+    notes: tuple[str, ...]
+
+
+class GrmArtefact(_Frozen):
+    """``P(Y >= k | theta) = logistic(a (theta - b_k))``, theta ~ N(0, 1)."""
+
+    schema_version: Literal[1] = 1
+    family: str
+    model: Literal["grm"] = "grm"
+    n_respondents: Count
+    n_responses: Count
+    items: tuple[ItemRecord, ...]
+    diagnostics: DiagnosticsRecord
+
+    @classmethod
+    def from_fit(cls, fit: Fit) -> Self:
+        """Take what is kept of a fit.
+
+        Raises:
+            NonFiniteError: A number of the fit is NaN or infinite; names where.
+        """
+        document = {
+            "family": fit.family,
+            "n_respondents": fit.n_respondents,
+            "n_responses": fit.n_responses,
+            "items": [_item(estimate) for estimate in fit.estimates],
+            "diagnostics": _diagnostics(fit),
+        }
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise _refusal(error) from error
+
+    def to_json(self) -> str:
+        """The file's content; loads back equal."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read the file's content.
+
+        Raises:
+            NonFiniteError: It holds NaN or an infinite number.
+            CalibrationError: It is not such a file; names the field, the value and the rule.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise _refusal(error) from error
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return {name: getattr(summary, name) for name in SummaryRecord.model_fields}
+
+
+def _item(estimate: ItemEstimate) -> dict[str, Any]:
+    return {
+        "item": estimate.item,
+        "categories": estimate.categories,
+        "discrimination": _summary(estimate.discrimination),
+        "thresholds": [_summary(summary) for summary in estimate.thresholds],
+    }
+
+
+def _diagnostics(fit: Fit) -> dict[str, Any]:
+    of_fit = {"log_likelihood", "marginal_reliability", "notes"}
+    return {
+        name: getattr(fit if name in of_fit else fit.diagnostics, name)
+        for name in DiagnosticsRecord.model_fields
+    }
+
+
+def _refusal(error: ValidationError) -> CalibrationError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the document"
+    text = f"grm.json: {where} = {first['input']!r:.80}: {first['msg']}"
+    value = first["input"]
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if first["type"] == "finite_number" or not finite:
+        return NonFiniteError(text)
+    return CalibrationError(text)

@@ -1,0 +1,242 @@
+"""The log densities, in the coordinates that are sampled. JAX; float64 unless data says else.
+
+The stated model: ``log a_j = mu + sigma z_j`` with ``z_j ~ N(0, 1)`` (non-centred),
+``mu ~ N(0, 1)``, ``sigma ~ LogNormal(log 0.4, 0.5)``, cut points ``c_jk = a_j b_jk`` from
+``N(0, 5)`` in increasing order, ``theta ~ N(0, 1)``,
+``P(Y >= k | theta) = logistic(a_j theta - c_jk) = logistic(a_j (theta - b_jk))``.
+
+The prior is on the cut points, not on the thresholds b: a wide prior on every b would, with few
+respondents, pull the unit of theta (each b is proportional to it) and with it every a.
+
+The coordinates are chosen for their geometry: log a itself with mu and sigma integrated out, the
+lowest cut point and log gaps; see README.md.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+# Newton's last steps and the second derivatives need it; nothing else here uses JAX.
+_config: Any = jax.config  # untyped
+_config.update("jax_enable_x64", True)
+
+CUT_SD = 5.0
+MU_SD = 1.0
+LOG_SIGMA_CENTRE = float(np.log(0.4))
+LOG_SIGMA_SD = 0.5
+LOG_SIGMA_GRID = LOG_SIGMA_CENTRE + LOG_SIGMA_SD * np.linspace(-4.0, 4.0, 48)
+LOG_SIGMA_WEIGHTS = -0.5 * np.linspace(-4.0, 4.0, 48) ** 2
+
+
+class Items(NamedTuple):
+    """Item coordinates: log a (n_items,), lowest cut (n_items,), log gaps (n_items, n_cuts - 1)."""
+
+    log_a: Array
+    lowest: Array
+    log_gap: Array
+
+
+class JointData(NamedTuple):
+    """Few respondents, each with many answers; arrays as in `layout.CutCounts`.
+
+    ``rough`` is a standardised score, shape (n_respondents,); ``basis``, shape (n_respondents,
+    n_respondents - 2), spans what is orthogonal to it and to a constant.
+    """
+
+    above: Array
+    below: Array
+    middle: Array
+    used: Array
+    rough: Array
+    basis: Array
+
+
+class MarginalData(NamedTuple):
+    """Many respondents in groups: `layout.CutCounts` with a leading axis of groups.
+
+    ``above`` and ``below`` are flattened to (n_groups, n, n_items * n_cuts); their dtype is the
+    one that the sum over nodes is done in. ``reference``, shape (n_groups, n), is subtracted from
+    each pattern's log-likelihood before the sum, which keeps float32 exact enough to sample by.
+    ``tie_a``, ``tie_b`` and ``prior_weight`` are numbers, 0 or 1, so that one compiled program
+    serves every model.
+    """
+
+    above: Array
+    below: Array
+    weight: Array
+    middle: Array
+    used: Array
+    nodes: Array
+    reference: Array
+    tie_a: Array
+    tie_b: Array
+    prior_weight: Array
+
+
+def cut_points(items: Items, used: Array) -> Array:
+    """Increasing cut points c = a b, shape (n_items, n_cuts)."""
+    gaps = jnp.where(used[:, 1:], jnp.exp(items.log_gap), 1.0)
+    steps = jnp.concatenate([jnp.zeros_like(gaps[:, :1]), jnp.cumsum(gaps, 1)], 1)
+    return items.lowest[:, None] + steps
+
+
+def split_items(y: Array, n_items: int, n_cuts: int) -> Items:
+    """Item coordinates from the last n_items * (n_cuts + 1) entries of a flat vector."""
+    flat = y[-n_items * (n_cuts + 1) :]
+    return Items(
+        flat[:n_items],
+        flat[n_items : 2 * n_items],
+        flat[2 * n_items :].reshape(n_items, n_cuts - 1),
+    )
+
+
+def joint_log_density(y: Array, data: JointData) -> Array:
+    """Posterior of traits and items, up to a constant.
+
+    The likelihood can't tell a shift or a stretch of all traits from one of the items. So theta
+    is written as ``mean + scale * u``, where ``u`` differs from a rough score by ``basis @ w``
+    only, and the items are those that go with ``u``: the likelihood sees w and the items, which
+    it knows well, and mean and scale meet the prior alone. With many answers a respondent, theta
+    itself would be a cone that narrows with the scale.
+
+    Args:
+        y: mean, log scale, w (n_respondents - 2), then item coordinates that go with u.
+        data: The counts.
+    """
+    n = data.rough.size
+    u, mean, log_scale, known, stated = joint_parameters(y, data)
+    eta = jnp.exp(known.log_a)[:, None] * u[:, None, None] - cut_points(known, data.used)
+    likelihood = jnp.sum(data.above * eta - (data.above + data.below) * jax.nn.softplus(eta))
+    theta = mean + jnp.exp(log_scale) * u
+    return (
+        likelihood
+        + _between_cuts(known, data.middle, data.used)
+        + log_prior(stated, data.used)
+        + _unused_gaps(known, data.used)
+        + (n - 1) * log_scale
+        - 0.5 * jnp.sum(theta**2)
+    )
+
+
+def joint_parameters(y: Array, data: JointData) -> tuple[Array, Array, Array, Items, Items]:
+    """The parts of ``y``: u, mean, log scale, the items that go with u, those with theta."""
+    n = data.rough.size
+    n_items, n_cuts = data.used.shape
+    mean, log_scale = y[0], y[1]
+    u = data.rough + data.basis @ y[2:n]
+    known = split_items(y, n_items, n_cuts)
+    log_a = known.log_a - log_scale
+    stated = Items(log_a, known.lowest + mean * jnp.exp(log_a), known.log_gap)
+    return u, mean, log_scale, known, stated
+
+
+def marginal_log_density(y: Array, data: MarginalData) -> Array:
+    """Log-likelihood with theta integrated out, plus ``prior_weight`` times the log prior.
+
+    Coordinates that the ties leave unused keep a standard normal, so every Hessian is regular.
+
+    Args:
+        y: Item coordinates per group, then the mean and the log sd of theta for each group but
+            the first, which is N(0, 1).
+        data: The patterns.
+    """
+    groups, items = group_parameters(y, data)
+    likelihood, prior = jnp.zeros(()), jnp.zeros(())
+    for g, (mean, log_sd, of_group) in enumerate(zip(*groups, items, strict=True)):
+        theta = mean + jnp.exp(log_sd) * data.nodes
+        by_pattern = pattern_log_likelihood(
+            of_group, theta, data.above[g], data.below[g], data.used, data.nodes
+        )
+        likelihood += jnp.sum(data.weight[g] * (by_pattern - data.reference[g]))
+        likelihood += _between_cuts(of_group, data.middle[g], data.used)
+        prior += log_prior(of_group, data.used) - 0.5 * mean**2 - 0.5 * (log_sd / 0.5) ** 2
+    return likelihood + data.prior_weight * prior + _unused(y, data)
+
+
+def group_parameters(
+    y: Array, data: MarginalData
+) -> tuple[tuple[list[Array], list[Array]], list[Items]]:
+    """Means and log sds of theta, and item coordinates, for each group, with ties applied.
+
+    With discriminations free, theta is N(0, 1) in each group. With them tied, its sd is free
+    outside the first group; with thresholds tied too, so is its mean.
+    """
+    blocks, tail = _blocks(y, data)
+    first = blocks[0]
+    means, log_sds, items = [jnp.zeros(())], [jnp.zeros(())], [first]
+    for g, block in enumerate(blocks[1:]):
+        means.append(data.tie_b * tail[g, 0])
+        log_sds.append(data.tie_a * tail[g, 1])
+        items.append(
+            Items(
+                jnp.where(data.tie_a > 0, first.log_a, block.log_a),
+                jnp.where(data.tie_b > 0, first.lowest, block.lowest),
+                jnp.where(data.tie_b > 0, first.log_gap, block.log_gap),
+            )
+        )
+    return (means, log_sds), items
+
+
+def pattern_log_likelihood(
+    items: Items, theta: Array, above: Array, below: Array, used: Array, nodes: Array
+) -> Array:
+    """Log-likelihood of each pattern without the factor between cuts, shape (n,)."""
+    eta = jnp.exp(items.log_a)[:, None, None] * theta - cut_points(items, used)[:, :, None]
+    eta = eta.reshape(-1, theta.size)
+    upper = jax.nn.log_sigmoid(eta)
+    log_weight = -0.5 * nodes**2
+    log_weight -= jax.scipy.special.logsumexp(log_weight)
+    by_node = above @ upper.astype(above.dtype) + below @ (upper - eta).astype(below.dtype)
+    return jax.scipy.special.logsumexp(by_node + log_weight.astype(above.dtype), axis=1)
+
+
+def log_prior(items: Items, used: Array) -> Array:
+    """Log prior of the items, the change of coordinates included, up to a constant."""
+    cuts = jnp.where(used, cut_points(items, used), 0.0)
+    change = jnp.sum(jnp.where(used[:, 1:], items.log_gap, 0.0))
+    return hierarchical_log_prior(items.log_a) - 0.5 * jnp.sum((cuts / CUT_SD) ** 2) + change
+
+
+def hierarchical_log_prior(log_a: Array) -> Array:
+    """Log prior of the log discriminations: mu integrated out exactly, sigma on a grid."""
+    n = log_a.size
+    mean = jnp.mean(log_a)
+    within = jnp.sum((log_a - mean) ** 2)
+    variance = jnp.exp(2 * LOG_SIGMA_GRID)
+    between = variance + n * MU_SD**2
+    by_sigma = -0.5 * (
+        (n - 1) * jnp.log(variance) + jnp.log(between) + within / variance + n * mean**2 / between
+    )
+    return jax.scipy.special.logsumexp(by_sigma + LOG_SIGMA_WEIGHTS)
+
+
+def _between_cuts(items: Items, middle: Array, used: Array) -> Array:
+    safe = jnp.where(used[:, 1:], jnp.exp(items.log_gap), 1.0)
+    return jnp.sum(middle * jnp.log(-jnp.expm1(-safe)))
+
+
+def _unused_gaps(items: Items, used: Array) -> Array:
+    return -0.5 * jnp.sum(jnp.where(used[:, 1:], 0.0, items.log_gap) ** 2)
+
+
+def _blocks(y: Array, data: MarginalData) -> tuple[list[Items], Array]:
+    n_groups = data.above.shape[0]
+    n_items, n_cuts = data.used.shape
+    width = n_items * (n_cuts + 1)
+    rows = y[: n_groups * width].reshape(n_groups, width)
+    return [split_items(row, n_items, n_cuts) for row in rows], y[n_groups * width :].reshape(-1, 2)
+
+
+def _unused(y: Array, data: MarginalData) -> Array:
+    blocks, tail = _blocks(y, data)
+    total = _unused_gaps(blocks[0], data.used)
+    for g, block in enumerate(blocks[1:]):
+        log_gap = block.log_gap**2
+        gap_free = jnp.where(data.used[:, 1:], data.tie_b * log_gap, log_gap)
+        total -= 0.5 * data.tie_a * jnp.sum(block.log_a**2)
+        total -= 0.5 * (data.tie_b * jnp.sum(block.lowest**2) + jnp.sum(gap_free))
+        total -= 0.5 * ((1 - data.tie_b) * tail[g, 0] ** 2 + (1 - data.tie_a) * tail[g, 1] ** 2)
+    return total

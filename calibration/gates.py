@@ -1,0 +1,183 @@
+"""Numbered rules that a fit must pass before it is promoted, each a pure function."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from calibration.results import Fit
+
+if TYPE_CHECKING:
+    from calibration.invariance import InvarianceRow
+
+R_HAT_LIMIT = 1.01
+ESS_FLOOR = 400.0
+E_BFMI_FLOOR = 0.3
+CATEGORY_FLOOR = 5
+DISCRIMINATION_RANGE = (0.2, 5.0)
+SLOPE_LIMIT = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A verdict.
+
+    Attributes:
+        number: Its number, for good.
+        name: What it looks at.
+        threshold: What must hold of the value, in words.
+        value: The figure; None where the method has none.
+        passed: Whether it holds.
+        reason: One line.
+        advisory: Whether a failure is told but does not hold the family.
+    """
+
+    number: int
+    name: str
+    threshold: str
+    value: float | None
+    passed: bool
+    reason: str
+    advisory: bool = False
+
+
+def judge(fit: Fit, invariance: Sequence["InvarianceRow"] = ()) -> tuple[Gate, ...]:
+    """Every gate for a fit, in order of number; 8 only where invariance was compared."""
+    gates = (
+        convergence(fit),
+        effective_sample_size(fit),
+        divergences(fit),
+        energy(fit),
+        category_use(fit),
+        discrimination(fit),
+    )
+    return (*gates, metric_invariance(invariance)) if invariance else gates
+
+
+def held(gates: Sequence[Gate]) -> bool:
+    """Whether a failed gate holds the family."""
+    return any(not gate.passed and not gate.advisory for gate in gates)
+
+
+def convergence(fit: Fit) -> Gate:
+    """Gate 1: R-hat of every parameter below 1.01; for maximum likelihood, a flat optimum."""
+    worst = fit.diagnostics.r_hat_max
+    if worst is None:
+        slope = fit.diagnostics.gradient_max
+        return _gate(
+            (1, "convergence"),
+            f"slope < {SLOPE_LIMIT:g} standard errors",
+            slope,
+            slope < SLOPE_LIMIT,
+            f"the steepest slope left at the optimum is {slope:.1e} standard errors",
+        )
+    return _gate(
+        (1, "convergence"),
+        f"R-hat < {R_HAT_LIMIT}",
+        worst,
+        worst < R_HAT_LIMIT,
+        f"the largest R-hat is {worst:.4f}",
+    )
+
+
+def effective_sample_size(fit: Fit) -> Gate:
+    """Gate 2: bulk and tail ESS of every parameter at least 400 (Vehtari et al. 2021)."""
+    bulk, tail = fit.diagnostics.ess_bulk_min, fit.diagnostics.ess_tail_min
+    if bulk is None or tail is None:
+        return _no_chains(2, "effective sample size", f"ESS >= {ESS_FLOOR:.0f}")
+    return _gate(
+        (2, "effective sample size"),
+        f"ESS >= {ESS_FLOOR:.0f}",
+        min(bulk, tail),
+        min(bulk, tail) >= ESS_FLOOR,
+        f"the smallest bulk ESS is {bulk:.0f}, the smallest tail ESS {tail:.0f}",
+    )
+
+
+def divergences(fit: Fit) -> Gate:
+    """Gate 3: no divergent transition."""
+    if fit.diagnostics.chains == 0:
+        return _no_chains(3, "divergences", "= 0")
+    count = fit.diagnostics.divergences
+    drawn = fit.diagnostics.chains * fit.diagnostics.draws
+    return _gate(
+        (3, "divergences"),
+        "= 0",
+        float(count),
+        count == 0,
+        f"{count} of {drawn} transitions diverged",
+    )
+
+
+def energy(fit: Fit) -> Gate:
+    """Gate 4: E-BFMI of every chain at least 0.3 (Betancourt 2016)."""
+    if not fit.diagnostics.e_bfmi:
+        return _no_chains(4, "energy", f"E-BFMI >= {E_BFMI_FLOOR}")
+    worst = min(fit.diagnostics.e_bfmi)
+    return _gate(
+        (4, "energy"),
+        f"E-BFMI >= {E_BFMI_FLOOR}",
+        worst,
+        worst >= E_BFMI_FLOOR,
+        f"the lowest E-BFMI of a chain is {worst:.2f}",
+    )
+
+
+def category_use(fit: Fit) -> Gate:
+    """Gate 5: every observed category holds at least five answers."""
+    fewest, item, category = min(
+        (count, estimate.item, category)
+        for estimate in fit.estimates
+        for count, category in zip(estimate.category_counts, estimate.categories, strict=True)
+    )
+    return _gate(
+        (5, "category use"),
+        f">= {CATEGORY_FLOOR} answers",
+        float(fewest),
+        fewest >= CATEGORY_FLOOR,
+        f"the least used category is {category} of item {item} with {fewest} answers",
+    )
+
+
+def discrimination(fit: Fit) -> Gate:
+    """Gate 6: every discrimination within 0.2 to 5: an item below may be keyed the other way."""
+    low, high = DISCRIMINATION_RANGE
+    a, item = max(
+        ((estimate.discrimination.mean, estimate.item) for estimate in fit.estimates),
+        key=lambda pair: max(low / max(pair[0], 1e-12), pair[0] / high),
+    )
+    hint = ": is it keyed the other way?" if a < low else ""
+    return _gate(
+        (6, "discrimination"),
+        f"{low} to {high:g}",
+        a,
+        low <= a <= high,
+        f"the discrimination nearest to a bound, or furthest beyond, is {a:.2f}, item {item}{hint}",
+    )
+
+
+def metric_invariance(rows: Sequence["InvarianceRow"]) -> Gate:
+    """Gate 8, advisory: discriminations equal across groups, by BIC.
+
+    Advisory because groups that differ are a finding about the groups; the pooled calibration
+    stands, and its reader is told.
+    """
+    metric = next(row for row in rows if row.level == "metric")
+    levels = [row.level for row in rows if row.holds]
+    highest = levels[-1] if levels else "none"
+    return Gate(
+        8,
+        "invariance",
+        "metric: BIC does not rise",
+        metric.delta_bic,
+        metric.holds,
+        f"the highest level of invariance that holds is {highest}",
+        advisory=True,
+    )
+
+
+def _gate(which: tuple[int, str], threshold: str, value: float, passed: bool, reason: str) -> Gate:
+    return Gate(which[0], which[1], threshold, value, passed, reason)
+
+
+def _no_chains(number: int, name: str, threshold: str) -> Gate:
+    return Gate(number, name, threshold, None, True, "maximum likelihood has no chains")

@@ -1,0 +1,455 @@
+"""Samejima's (1969) graded response model: the posterior by NUTS, or marginal maximum likelihood.
+
+Which coordinates are sampled follows from the data's shape. Up to `FEW_RESPONDENTS` respondents,
+theta is sampled with the items, on the scale of its own sample. With more, theta is integrated
+out on fixed nodes, equal answer patterns are counted once, and theta's posterior is worked out
+afterwards from the draws of the items. The model is the same.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import density, layout, nuts, scores, summaries
+from calibration.data import Responses
+from calibration.errors import SettingError
+from calibration.newton import LogDensity, Mode, find_mode
+from calibration.results import (
+    Diagnostics,
+    Fit,
+    ItemEstimate,
+    Method,
+    Phase,
+    Progress,
+    RespondentScores,
+    SamplerSettings,
+    Summary,
+)
+
+FEW_RESPONDENTS = 64
+_SCORING_DRAWS = 200
+_Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """Draws on the stated scale; theta only where it was sampled."""
+
+    chains: nuts.Chains
+    log_a: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+    theta: NDArray[np.float64] | None
+    mode: Mode
+
+
+def fit(
+    responses: Responses,
+    *,
+    seed: int,
+    sampler: SamplerSettings | None = None,
+    method: Method = "nuts",
+    progress: _Report | None = None,
+) -> Fit:
+    """Calibrate one family.
+
+    The same seed, settings and platform give the same numbers.
+
+    Args:
+        responses: The data.
+        seed: Of the chains, 0 to 2**63 - 1; not used by ``"mml"``.
+        sampler: How NUTS is run; not used by ``"mml"``.
+        method: ``"nuts"`` for the posterior, ``"mml"`` for marginal maximum likelihood with
+            standard errors from the observed information.
+        progress: Told how far it is.
+
+    Raises:
+        NotConvergedError: No mode was found.
+        SettingError: A seed out of range or an unknown method.
+    """
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"seed = {seed}: give 0 to 2**63 - 1")
+    settings = sampler or SamplerSettings()
+    report = progress or (lambda _: None)
+    match method:
+        case "nuts":
+            return _posterior(responses, seed, settings, report)
+        case "mml":
+            return _maximum_likelihood(responses, seed, report)
+        case _:
+            raise SettingError(f"method = {method!r}: give 'nuts' or 'mml'")
+
+
+def _posterior(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> Fit:
+    few = responses.n_respondents <= FEW_RESPONDENTS
+    drawn = (_sample_jointly if few else _sample_items)(responses, seed, settings, report)
+    draws = _named_draws(responses, drawn, seed)
+    estimates = _estimates(responses, draws)
+    item_summaries = [s for e in estimates for s in (e.discrimination, *e.thresholds)]
+    others = [name for name in draws if name not in {"discrimination", "thresholds"}]
+    worst = summaries.worst(
+        [
+            summaries.convergence_of(item_summaries),
+            *(summaries.convergence(_columns(draws[name])) for name in others),
+        ]
+    )
+    theta = _theta(responses, draws)
+    at = _point(responses, estimates)
+    chains = drawn.chains
+    return Fit(
+        family=responses.family,
+        estimates=estimates,
+        theta=theta,
+        diagnostics=Diagnostics(
+            method="nuts",
+            seed=seed,
+            chains=settings.chains,
+            warmup=settings.warmup,
+            draws=settings.draws,
+            r_hat_max=worst.r_hat_max,
+            ess_bulk_min=worst.ess_bulk_min,
+            ess_tail_min=worst.ess_tail_min,
+            divergences=int(chains.diverging.sum()),
+            tree_depth_max=int(np.ceil(np.log2(chains.steps.max() + 1))),
+            steps_mean=float(chains.steps.mean()),
+            step_size=chains.step_size,
+            e_bfmi=summaries.e_bfmi(chains.energy),
+            gradient_max=drawn.mode.gradient_max,
+            newton_iterations=drawn.mode.iterations,
+            sampling_seconds=chains.sampling_seconds,
+            compile_seconds=chains.compile_seconds,
+            versions=_versions(),
+        ),
+        n_respondents=responses.n_respondents,
+        n_responses=responses.n_responses,
+        log_likelihood=float(scores.integrate(responses, *at).log_likelihood.sum()),
+        marginal_reliability=scores.marginal_reliability(theta.mean, theta.sd),
+        draws=draws,
+        notes=responses.notes,
+    )
+
+
+def _sample_jointly(
+    responses: Responses, seed: int, settings: SamplerSettings, report: _Report
+) -> _Draws:
+    data = _joint_data(responses)
+    n, used = responses.n_respondents, np.asarray(data.used)
+    start = np.concatenate([np.zeros(n), start_items(responses)])
+    mode = _mode(density.joint_log_density, start, data, responses, report)
+    chains = _chains(density.joint_log_density, mode, data, (seed, settings), responses, report)
+    y = chains.y
+    mean, log_scale = y[..., :1], y[..., 1:2]
+    u = np.asarray(data.rough) + y[..., 2:n] @ np.asarray(data.basis).T
+    log_a, lowest, log_gap = _unpack(y, *used.shape)
+    log_a = log_a - log_scale
+    lowest = lowest + mean * np.exp(log_a)
+    theta = mean + np.exp(log_scale) * u
+    return _Draws(chains, log_a, _thresholds(log_a, lowest, log_gap, used), theta, mode)
+
+
+def _joint_data(responses: Responses) -> density.JointData:
+    counts = layout.cut_counts(responses)
+    rough = _rough_scores(responses)
+    basis = np.linalg.qr(np.stack([np.ones_like(rough), rough], 1), mode="complete")[0][:, 2:]
+    return density.JointData(
+        above=jnp.asarray(counts.above),
+        below=jnp.asarray(counts.below),
+        middle=jnp.asarray(counts.middle),
+        used=jnp.asarray(counts.used),
+        rough=jnp.asarray(rough),
+        basis=jnp.asarray(basis),
+    )
+
+
+def _sample_items(
+    responses: Responses, seed: int, settings: SamplerSettings, report: _Report
+) -> _Draws:
+    everyone = np.ones(responses.n_respondents, bool)
+    data = marginal_data(responses, [everyone], prior_weight=1.0)
+    used = np.asarray(data.used)
+    mode = _mode(density.marginal_log_density, start_items(responses), data, responses, report)
+    light = _in_float32(mode.y, data)
+    chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
+    log_a, lowest, gaps = _unpack(chains.y, *used.shape)
+    return _Draws(chains, log_a, _thresholds(log_a, lowest, gaps, used), None, mode)
+
+
+def _in_float32(y: NDArray[np.float64], data: density.MarginalData) -> density.MarginalData:
+    """The same data with the sum over nodes in single precision, around the mode."""
+    above, below = (part.astype(jnp.float32) for part in (data.above, data.below))
+    items = density.split_items(jnp.asarray(y), *data.used.shape)
+    reference = density.pattern_log_likelihood(
+        items, data.nodes, above[0], below[0], data.used, data.nodes
+    )
+    return data._replace(above=above, below=below, reference=reference[None])
+
+
+def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit:
+    began = time.perf_counter()
+    everyone = np.ones(responses.n_respondents, bool)
+    data = marginal_data(responses, [everyone], prior_weight=0.0)
+    used = np.asarray(data.used)
+    mode = _mode(density.marginal_log_density, start_items(responses), data, responses, report)
+    log_a, lowest, gaps = _unpack(mode.y, *used.shape)
+    errors = _standard_errors(mode, used)
+    cuts = _thresholds(log_a, lowest, gaps, used)
+    estimates = tuple(
+        ItemEstimate(
+            item,
+            observed,
+            _used(responses, j),
+            _wald(np.exp(log_a[j]), errors[0][j]),
+            tuple(_wald(cuts[j, k], errors[1][j, k]) for k in range(len(observed) - 1)),
+        )
+        for j, (item, observed) in enumerate(
+            zip(responses.items, responses.categories, strict=True)
+        )
+    )
+    at = scores.integrate(responses, np.exp(log_a), cuts)
+    return Fit(
+        family=responses.family,
+        estimates=estimates,
+        theta=RespondentScores(responses.respondents, at.mean, at.sd),
+        diagnostics=_without_chains(seed, mode, time.perf_counter() - began),
+        n_respondents=responses.n_respondents,
+        n_responses=responses.n_responses,
+        log_likelihood=float(at.log_likelihood.sum()),
+        marginal_reliability=scores.marginal_reliability(at.mean, at.sd),
+        notes=responses.notes,
+    )
+
+
+def marginal_data(
+    responses: Responses,
+    groups: list[NDArray[np.bool_]],
+    *,
+    prior_weight: float,
+    tie_a: bool = False,
+    tie_b: bool = False,
+    nodes: NDArray[np.float64] | None = None,
+) -> density.MarginalData:
+    """The data of `density.marginal_log_density`, one block of patterns per group."""
+    most = max(len(layout.distinct_patterns(responses.counts[rows])[1]) for rows in groups)
+    size = layout.padded_size(most)
+    blocks = [layout.pattern_counts(responses, rows, size) for rows in groups]
+    flat = (len(blocks), size, -1)
+    return density.MarginalData(
+        above=jnp.asarray(np.stack([block.above for block in blocks]).reshape(flat)),
+        below=jnp.asarray(np.stack([block.below for block in blocks]).reshape(flat)),
+        weight=jnp.asarray(np.stack([block.weight for block in blocks])),
+        middle=jnp.asarray(np.stack([block.middle for block in blocks])),
+        used=jnp.asarray(blocks[0].used),
+        nodes=jnp.asarray(layout.theta_nodes(responses) if nodes is None else nodes),
+        reference=jnp.zeros((len(blocks), size)),
+        tie_a=jnp.asarray(float(tie_a)),
+        tie_b=jnp.asarray(float(tie_b)),
+        prior_weight=jnp.asarray(prior_weight),
+    )
+
+
+def _mode(
+    log_density: LogDensity,
+    start: NDArray[np.float64],
+    data: object,
+    responses: Responses,
+    report: _Report,
+) -> Mode:
+    report(Progress(responses.family, "mode", 0, 0))
+    mode = find_mode(log_density, start, data)
+    report(Progress(responses.family, "mode", mode.iterations, mode.iterations))
+    return mode
+
+
+def _chains(
+    log_density: LogDensity,
+    mode: Mode,
+    data: object,
+    how: tuple[int, SamplerSettings],
+    responses: Responses,
+    report: _Report,
+) -> nuts.Chains:
+    def tell(phase: Phase, done: int, total: int, divergences: int) -> None:
+        report(Progress(responses.family, phase, done, total, divergences))
+
+    whitened = nuts.Whitened(jnp.asarray(mode.y), jnp.asarray(nuts.whitening(mode.hessian)), data)
+    return nuts.sample(log_density, whitened, seed=how[0], settings=how[1], tell=tell)
+
+
+def start_items(responses: Responses) -> NDArray[np.float64]:
+    """Item coordinates to start a search from: discrimination 1, cut points from shares."""
+    lowest, gaps = layout.starting_items(responses)
+    return np.concatenate([np.zeros(lowest.size), lowest, gaps.ravel()])
+
+
+def _rough_scores(responses: Responses) -> NDArray[np.float64]:
+    """Standardised mean of the answers' positions among an item's categories."""
+    width = np.array([len(observed) - 1 for observed in responses.categories])
+    place = np.arange(responses.counts.shape[2]) / width[:, None]
+    total = np.maximum(responses.counts.sum((1, 2)), 1)
+    raw = np.einsum("njk,jk->n", responses.counts, place) / total
+    centred = raw - raw.mean() if raw.std() > 1e-9 else np.linspace(-1, 1, raw.size)
+    rough: NDArray[np.float64] = centred / centred.std()
+    return rough
+
+
+def _unpack(
+    y: NDArray[np.float64], n_items: int, n_cuts: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    flat = y[..., -n_items * (n_cuts + 1) :]
+    gaps = flat[..., 2 * n_items :].reshape(*y.shape[:-1], n_items, n_cuts - 1)
+    return flat[..., :n_items], flat[..., n_items : 2 * n_items], gaps
+
+
+def _thresholds(
+    log_a: NDArray[np.float64],
+    lowest: NDArray[np.float64],
+    log_gap: NDArray[np.float64],
+    used: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Thresholds b = c / a, NaN beyond an item's own."""
+    steps = np.concatenate([np.zeros((*lowest.shape, 1)), np.cumsum(np.exp(log_gap), -1)], -1)
+    cuts = np.where(used, lowest[..., None] + steps, np.nan)
+    return cuts / np.exp(log_a)[..., None]
+
+
+def _named_draws(responses: Responses, drawn: _Draws, seed: int) -> dict[str, NDArray[np.float64]]:
+    mean, sd = _population(drawn.log_a, np.random.default_rng((seed, responses.n_responses)))
+    draws = {
+        "discrimination": np.exp(drawn.log_a),
+        "thresholds": drawn.thresholds,
+        "log_discrimination_mean": mean,
+        "log_discrimination_sd": sd,
+    }
+    return draws if drawn.theta is None else {**draws, "theta": drawn.theta}
+
+
+def _population(
+    log_a: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw mu and sigma of the log discriminations from their exact conditional posterior."""
+    n = log_a.shape[-1]
+    mean = log_a.mean(-1, keepdims=True)
+    within = ((log_a - mean) ** 2).sum(-1, keepdims=True)
+    variance = np.exp(2 * density.LOG_SIGMA_GRID)
+    between = variance + n * density.MU_SD**2
+    log_p = density.LOG_SIGMA_WEIGHTS - 0.5 * (
+        (n - 1) * np.log(variance) + np.log(between) + within / variance + n * mean**2 / between
+    )
+    cumulative = np.cumsum(np.exp(log_p - log_p.max(-1, keepdims=True)), -1)
+    level = rng.random(log_a.shape[:-1])[..., None] * cumulative[..., -1:]
+    cell = (cumulative < level).sum(-1)
+    spacing = density.LOG_SIGMA_GRID[1] - density.LOG_SIGMA_GRID[0]
+    log_sd = density.LOG_SIGMA_GRID[cell] + spacing * (rng.random(cell.shape) - 0.5)
+    precision = n * np.exp(-2 * log_sd) + density.MU_SD**-2
+    centre = n * mean[..., 0] * np.exp(-2 * log_sd) / precision
+    return centre + rng.standard_normal(cell.shape) / np.sqrt(precision), np.exp(log_sd)
+
+
+def _estimates(
+    responses: Responses, draws: dict[str, NDArray[np.float64]]
+) -> tuple[ItemEstimate, ...]:
+    return tuple(
+        ItemEstimate(
+            item,
+            observed,
+            _used(responses, j),
+            summaries.summarise(draws["discrimination"][:, :, j]),
+            tuple(
+                summaries.summarise(draws["thresholds"][:, :, j, k])
+                for k in range(len(observed) - 1)
+            ),
+        )
+        for j, (item, observed) in enumerate(
+            zip(responses.items, responses.categories, strict=True)
+        )
+    )
+
+
+def _used(responses: Responses, item: int) -> tuple[int, ...]:
+    totals = responses.counts[:, item, : len(responses.categories[item])].sum(0)
+    return tuple(int(total) for total in totals)
+
+
+def _columns(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    return draws.reshape(*draws.shape[:2], -1)
+
+
+def _theta(responses: Responses, draws: dict[str, NDArray[np.float64]]) -> RespondentScores:
+    if "theta" in draws:
+        theta = draws["theta"]
+        return RespondentScores(responses.respondents, theta.mean((0, 1)), theta.std((0, 1)))
+    a = draws["discrimination"].reshape(-1, len(responses.items))
+    b = draws["thresholds"].reshape(len(a), len(responses.items), -1)
+    thin = np.linspace(0, len(a) - 1, min(_SCORING_DRAWS, len(a))).astype(int)
+    return RespondentScores(
+        responses.respondents, *scores.average_scores(responses, a[thin], b[thin])
+    )
+
+
+def _point(
+    responses: Responses, estimates: tuple[ItemEstimate, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    n_cuts = responses.counts.shape[2] - 1
+    cuts = [
+        [s.mean for s in e.thresholds] + [np.nan] * (n_cuts - len(e.thresholds)) for e in estimates
+    ]
+    return np.array([e.discrimination.mean for e in estimates]), np.array(cuts)
+
+
+def _standard_errors(
+    mode: Mode, used: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of a and b, by the delta method from the observed information."""
+    covariance = np.linalg.inv(-mode.hessian)
+    n_items, n_cuts = used.shape
+    log_a, lowest, log_gap = _unpack(mode.y, n_items, n_cuts)
+    b = _thresholds(log_a, lowest, log_gap, used)
+    rows = np.arange(2 * n_items, mode.y.size).reshape(n_items, n_cuts - 1)
+    errors = np.full(used.shape, np.nan)
+    for j in range(n_items):
+        for k in range(int(used[j].sum())):
+            slope = np.zeros(mode.y.size)
+            slope[j] = -b[j, k]
+            slope[n_items + j] = np.exp(-log_a[j])
+            slope[rows[j, :k]] = np.exp(log_gap[j, :k] - log_a[j])
+            errors[j, k] = np.sqrt(slope @ covariance @ slope)
+    return np.exp(log_a) * np.sqrt(np.diag(covariance)[:n_items]), errors
+
+
+def _wald(estimate: float, error: float) -> Summary:
+    return Summary(
+        float(estimate),
+        float(error),
+        (float(estimate - 1.959964 * error), float(estimate + 1.959964 * error)),
+    )
+
+
+def _without_chains(seed: int, mode: Mode, seconds: float) -> Diagnostics:
+    return Diagnostics(
+        method="mml",
+        seed=seed,
+        chains=0,
+        warmup=0,
+        draws=0,
+        r_hat_max=None,
+        ess_bulk_min=None,
+        ess_tail_min=None,
+        divergences=0,
+        tree_depth_max=None,
+        steps_mean=None,
+        step_size=(),
+        e_bfmi=(),
+        gradient_max=mode.gradient_max,
+        newton_iterations=mode.iterations,
+        sampling_seconds=seconds,
+        compile_seconds=0.0,
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("jax", "numpyro", "numpy", "arviz")}

@@ -1,0 +1,43 @@
+"""Settings of JAX that must be made before it is first used, in the process that fits."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from calibration.errors import SettingError
+
+_DEVICES_FLAG = "--xla_force_host_platform_device_count"
+
+
+def configure(*, cache_dir: Path | str | None = None, host_devices: int = 4) -> None:
+    """Use float64, one host device per chain, and a cache of compiled programs on disk.
+
+    Call it once, before anything imports JAX; a second call with equal settings changes nothing.
+
+    Args:
+        cache_dir: Folder of the persistent compile cache; None for no cache on disk.
+        host_devices: Host devices, which chains are spread over.
+
+    Raises:
+        SettingError: The number of devices is below 1, or JAX runs already with fewer.
+    """
+    if host_devices < 1:
+        raise SettingError(f"host_devices = {host_devices}: give 1 or more")
+    if "jax" not in sys.modules:
+        flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag]
+        kept = [flag for flag in flags if not flag.startswith(_DEVICES_FLAG)]
+        os.environ["XLA_FLAGS"] = " ".join([*kept, f"{_DEVICES_FLAG}={host_devices}"])
+    import jax  # noqa: PLC0415  # only after its flags are set
+
+    config: Any = jax.config  # untyped
+    config.update("jax_enable_x64", True)
+    if cache_dir is not None:
+        config.update("jax_compilation_cache_dir", str(cache_dir))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if jax.default_backend() == "cpu" and jax.local_device_count() < host_devices:
+        raise SettingError(
+            f"JAX runs already with {jax.local_device_count()} host devices, {host_devices} are "
+            "asked: call configure before anything uses JAX"
+        )

@@ -1,0 +1,99 @@
+"""Respondents' scores and the marginal log-likelihood, by quadrature. NumPy only."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.data import Responses
+from calibration.layout import theta_nodes, used_cuts
+
+
+class Quadrature(NamedTuple):
+    """Given items, with theta integrated out.
+
+    Attributes:
+        log_likelihood: Of each respondent, shape (n_respondents,).
+        mean: Posterior means of theta (EAP, Bock & Mislevy 1982), same shape.
+        sd: Posterior standard deviations, same shape.
+    """
+
+    log_likelihood: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+
+
+def integrate(
+    responses: Responses,
+    discrimination: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    nodes: NDArray[np.float64] | None = None,
+) -> Quadrature:
+    """Integrate theta out by the trapezoid rule.
+
+    Args:
+        responses: The data.
+        discrimination: Shape (n_items,).
+        thresholds: Shape (n_items, n_cuts); what lies beyond an item's own is not read.
+        nodes: Evenly spaced; `layout.theta_nodes` without it.
+    """
+    theta = theta_nodes(responses) if nodes is None else nodes
+    table = log_category_probabilities(responses, discrimination, thresholds, theta)
+    counts = responses.counts.reshape(responses.n_respondents, -1).astype(float)
+    log_weight = -0.5 * theta**2
+    joint = counts @ table.reshape(counts.shape[1], -1)
+    joint += log_weight - np.log(np.exp(log_weight).sum())
+    top = joint.max(1)
+    share = np.exp(joint - top[:, None])
+    total = share.sum(1)
+    mean = share @ theta / total
+    variance = share @ theta**2 / total - mean**2
+    return Quadrature(top + np.log(total), mean, np.sqrt(np.maximum(variance, 0.0)))
+
+
+def log_category_probabilities(
+    responses: Responses,
+    discrimination: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    theta: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Log probability of each category at each theta, shape (n_items, n_categories_max, n)."""
+    used = used_cuts(responses.categories, thresholds.shape[1])
+    cuts = np.where(used, thresholds, 0.0)
+    eta = discrimination[:, None, None] * (theta - cuts[:, :, None])
+    reached = np.where(used[:, :, None], -np.logaddexp(0.0, -eta), 0.0)
+    missed = np.where(used[:, :, None], -np.logaddexp(0.0, eta), 0.0)
+    between = used[:, 1:]
+    width = discrimination[:, None] * np.where(between, np.diff(cuts, axis=1), 1.0)
+    inside = np.where(between, np.log(-np.expm1(-np.where(between, width, 1.0))), 0.0)
+    table = np.zeros((discrimination.size, cuts.shape[1] + 1, theta.size))
+    table[:, 1:] += reached
+    table[:, :-1] += missed
+    table[:, 1:-1] += inside[:, :, None]
+    return table
+
+
+def average_scores(
+    responses: Responses,
+    discrimination: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Posterior mean and sd of theta over draws of the items.
+
+    Args:
+        responses: The data.
+        discrimination: Draws, shape (n_draws, n_items).
+        thresholds: Draws, shape (n_draws, n_items, n_cuts).
+    """
+    parts = [
+        integrate(responses, a, b)[1:] for a, b in zip(discrimination, thresholds, strict=True)
+    ]
+    means = np.stack([mean for mean, _ in parts])
+    variance = np.mean([sd**2 for _, sd in parts], axis=0) + means.var(0)
+    return means.mean(0), np.sqrt(variance)
+
+
+def marginal_reliability(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> float:
+    """Share of the variance of theta that the scores explain (Green et al. 1984)."""
+    explained = float(mean.var())
+    return explained / (explained + float((sd**2).mean()))
