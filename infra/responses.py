@@ -340,7 +340,7 @@ def _refuse_bad_name(name: str, place: str) -> None:
 def _refuse_single(items: Sequence[str], place: str) -> None:
     if len(items) < 2:
         raise ResponsesError(
-            f"{place} has {len(items)} items: at least 2 are needed to say something of a trait"
+            f"{place}: items: {len(items)}, and at least 2 are needed to say something of a trait"
         )
 
 
