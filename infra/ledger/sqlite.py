@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _BUSY_TIMEOUT_SECONDS = 30.0
 _CALLS_PER_TRANSACTION = 256
+_POLL_SECONDS = 0.002
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,8 @@ class SqliteLedger(SqlLedger):
             raise ServiceUnavailableError(
                 f"the ledger {self._path} can't be opened: {error}"
             ) from error
-        self._writer = _Worker("ledger-writer", writing, "BEGIN IMMEDIATE", loop)
-        self._reader = _Worker("ledger-reader", reading, "BEGIN", loop)
+        self._writer = _Worker("ledger-writer", writing, loop)
+        self._reader = _Worker("ledger-reader", reading, loop)
 
     async def close(self) -> None:
         """Finish what is under way, then let go of the file."""
@@ -88,42 +90,83 @@ class SqliteLedger(SqlLedger):
     async def _read(self, script: Callable[[], Script[T]]) -> T:
         return await _opened(self._reader).run(script)
 
-    def _connect_both(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    def _connect_both(self) -> tuple["_Connection", "_Connection"]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        writing = self._connect()
+        writing = _Connection(self._path, "BEGIN IMMEDIATE", self._busy_timeout_seconds)
         try:
-            _enter_wal(writing, self._busy_timeout_seconds)
-            writing.execute("PRAGMA synchronous = FULL")
-            with _transaction(writing, "BEGIN IMMEDIATE"):
-                _drive(writing, scripts.migrate(SQLITE))
-            reading = self._connect()
+            writing.execute_when_free("PRAGMA journal_mode = WAL")
+            writing.raw.execute("PRAGMA synchronous = FULL")
+            with writing.transaction():
+                writing.run(scripts.migrate(SQLITE))
+            reading = _Connection(self._path, "BEGIN", self._busy_timeout_seconds)
         except BaseException:
-            writing.close()
+            writing.raw.close()
             raise
-        reading.execute("PRAGMA query_only = ON")
+        reading.raw.execute("PRAGMA query_only = ON")
+        # A reader waits only while the log is mended after a crash; there SQLite's way will do.
+        reading.raw.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_seconds * 1000)}")
         return writing, reading
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(
-            self._path,
-            timeout=self._busy_timeout_seconds,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+
+class _Connection:
+    """A connection that waits its turn when other processes write; used by one thread."""
+
+    def __init__(self, path: Path, begin: str, busy_timeout_seconds: float) -> None:
+        self._begin = begin
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self.raw = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+    def execute_when_free(self, sql: str) -> None:
+        """Run a statement for which other processes must let go of the file first.
+
+        SQLite's own waiting backs off to 100 ms, in which a busy neighbour commits dozens of
+        times; looking every few milliseconds gives each a fair share. And it does not wait at
+        all for the switch to a write-ahead log.
+        """
+        deadline = time.monotonic() + self._busy_timeout_seconds
+        while True:
+            try:
+                self.raw.execute(sql)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode not in _BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.execute_when_free(self._begin)
+        try:
+            yield
+            self.raw.execute("COMMIT")
+        except BaseException:
+            if self.raw.in_transaction:
+                self.raw.execute("ROLLBACK")
+            raise
+
+    def run(self, script: Script[T]) -> T:
+        try:
+            statement = next(script)
+            while True:
+                statement = script.send(self._execute(statement))
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _execute(self, statement: Statement) -> Sequence[Row]:
+        sql = _rendered(statement.sql)
+        if isinstance(statement, Many):
+            self.raw.executemany(sql, statement.parameters)
+            return ()
+        return self.raw.execute(sql, statement.parameters).fetchall()
 
 
 class _Worker:
     """One thread with one connection, which runs the waiting calls together."""
 
-    def __init__(
-        self,
-        name: str,
-        connection: sqlite3.Connection,
-        begin: str,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
+    def __init__(self, name: str, connection: _Connection, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
-        self._begin = begin
         self._loop = loop
         self._waiting: SimpleQueue[_Call | None] = SimpleQueue()
         # A daemon: a program that ends without close() must not wait for it for ever.
@@ -138,7 +181,7 @@ class _Worker:
     async def close(self) -> None:
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._connection.close()
+        self._connection.raw.close()
 
     def _work(self) -> None:
         last = False
@@ -170,22 +213,23 @@ class _Worker:
         if not calls:
             return ()
         try:
-            with _transaction(self._connection, self._begin):
+            with self._connection.transaction():
                 return [self._run_apart(call) for call in calls]
         except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it is
             return [_Outcome(call, error=_translated(error)) for call in calls]
 
     def _run_apart(self, call: _Call) -> _Outcome:
-        self._connection.execute("SAVEPOINT call")
+        raw = self._connection.raw
+        raw.execute("SAVEPOINT call")
         try:
-            outcome = _Outcome(call, _drive(self._connection, call.script()))
+            outcome = _Outcome(call, self._connection.run(call.script()))
         except Exception as error:
             # A full disk and the like end the whole transaction: then all of it has failed.
-            if not self._connection.in_transaction:
+            if not raw.in_transaction:
                 raise
-            self._connection.execute("ROLLBACK TO call")
+            raw.execute("ROLLBACK TO call")
             outcome = _Outcome(call, error=_translated(error))
-        self._connection.execute("RELEASE call")
+        raw.execute("RELEASE call")
         return outcome
 
 
@@ -206,54 +250,10 @@ def _deliver(outcomes: Sequence[_Outcome]) -> None:
             future.set_exception(outcome.error)
 
 
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    connection.execute(begin)
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _drive(connection: sqlite3.Connection, script: Script[T]) -> T:
-    try:
-        statement = next(script)
-        while True:
-            statement = script.send(_execute(connection, statement))
-    except StopIteration as end:
-        value: T = end.value
-        return value
-
-
-def _execute(connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
-    sql = _rendered(statement.sql)
-    if isinstance(statement, Many):
-        connection.executemany(sql, statement.parameters)
-        return ()
-    return connection.execute(sql, statement.parameters).fetchall()
-
-
 @lru_cache(maxsize=128)
 def _rendered(sql: str) -> str:
     """SQLite's way to number parameters is ``?1``."""
     return statements.render(sql, SQLITE).replace("$", "?")
-
-
-def _enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
-    """Switch to a write-ahead log; while another process does so, SQLite refuses at once."""
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
 
 
 def _translated(error: Exception) -> Exception:

@@ -3,9 +3,16 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
-from infra.errors import StaleClaimError
+from infra.errors import (
+    ServiceUnavailableError,
+    SettingsError,
+    StaleClaimError,
+    TransientError,
+)
+from infra.ledger import open_ledger
 from infra.ports import (
     Cause,
     Claim,
@@ -531,3 +538,44 @@ async def test_a_call_that_is_given_up_leaves_the_ledger_usable(ledger):
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(answer, Claim) for answer in answers[1::2])
     assert isinstance(await claim(ledger), Claim)
+
+
+# --- PostgreSQL alone ----------------------------------------------------------------------
+
+
+async def test_a_lost_connection_is_worth_another_try(postgres_url, opened):
+    ledger = await opened(postgres_url)
+    lock = await asyncpg.connect(postgres_url)
+    async with lock.transaction():
+        await lock.execute("LOCK TABLE steps")
+        waiting = asyncio.create_task(claim(ledger))
+        while not await lock.fetchval(END_WAITING_SESSIONS):  # noqa: ASYNC110 - the server's state
+            await asyncio.sleep(0.01)
+        with pytest.raises(TransientError, match="PostgreSQL does not answer"):
+            await waiting
+    await lock.close()
+    assert isinstance(await claim(ledger), Claim)
+
+
+END_WAITING_SESSIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+"""
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://user:secret@127.0.0.1:1/x", "postgresql:///x?host=/none"]
+)
+async def test_a_server_that_is_not_there_is_unavailable(url):
+    with pytest.raises(ServiceUnavailableError, match="can't be opened") as raised:
+        await open_ledger(url).open()
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_database_that_is_not_there_is_unavailable(postgres_dsn):
+    with pytest.raises(ServiceUnavailableError, match="does not exist"):
+        await open_ledger(postgres_dsn.replace("/postgres?", "/nowhere?")).open()
+
+
+async def test_a_url_that_cannot_be_read_is_a_setting():
+    with pytest.raises(SettingsError, match="write postgresql://user:password@host:port/database"):
+        await open_ledger("postgresql://host/database?sslmode=perhaps").open()
