@@ -36,6 +36,12 @@ _DUCKDB_TYPES: Final[Mapping[ColumnType, str]] = MappingProxyType(
 )
 
 
+_BIGQUERY_TYPES: Final[Mapping[ColumnType, str]] = MappingProxyType(
+    {column_type: column_type.value for column_type in ColumnType}
+    | {ColumnType.NUMERIC: "NUMERIC(38, 9)"},
+)
+
+
 def quote(name: str, dialect: Dialect) -> str:
     """An identifier in the dialect's quotes."""
     if not name or "\0" in name or "\n" in name:
@@ -85,21 +91,19 @@ def literal(column: Column, value: Scalar, dialect: Dialect) -> str:
 
 
 def ddl(spec: TableSpec, dialect: Dialect, path: Path) -> str:
-    """CREATE TABLE IF NOT EXISTS, with partitions and clusters where there are any.
+    """CREATE TABLE IF NOT EXISTS, with partitions and clusters where the engine has them.
 
-    Neither engine is left to enforce the key: BigQuery never does, and DuckDB's index costs six
-    times the merge and thirty times the disk. MERGE by the whole key, of a source without
-    duplicates, by one writer at a time, keeps it.
+    No engine is asked to enforce the key: BigQuery never does, and DuckDB's index costs six times
+    the merge and thirty times the disk. MERGE by the whole key, of a source without duplicates,
+    by one writer at a time, keeps it.
     """
     columns = ",\n  ".join(_column_ddl(column, dialect) for column in spec.columns)
-    create = f"CREATE TABLE IF NOT EXISTS {quote_path(path, dialect)}"
+    create = f"CREATE TABLE IF NOT EXISTS {quote_path(path, dialect)} (\n  {columns}\n)"
     match dialect:
         case Dialect.DUCKDB:
-            return f"{create} (\n  {columns}\n)"
+            return create
         case Dialect.BIGQUERY:
-            key = ", ".join(quote(name, dialect) for name in spec.key)
-            declared = f"{create} (\n  {columns},\n  PRIMARY KEY ({key}) NOT ENFORCED\n)"
-            return "\n".join([declared, *_bigquery_layout(spec)])
+            return "\n".join([create, *_bigquery_layout(spec)])
 
 
 def _column_ddl(column: Column, dialect: Dialect) -> str:
@@ -109,7 +113,8 @@ def _column_ddl(column: Column, dialect: Dialect) -> str:
         case Dialect.DUCKDB:
             return f"{name} {_DUCKDB_TYPES[column.type]}{required}"
         case Dialect.BIGQUERY:
-            return f"{name} {column.type}{required}{_bigquery_description(column.description)}"
+            description = _bigquery_description(column.description)
+            return f"{name} {_BIGQUERY_TYPES[column.type]}{required}{description}"
 
 
 def _bigquery_description(text: str) -> str:
