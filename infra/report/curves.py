@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-THETA: Array = np.linspace(-4.0, 4.0, 121)
+THETA: Array = np.linspace(-4.0, 4.0, 81)
 
 
 def at_least(a: float, cuts: Array, theta: Array = THETA) -> Array:

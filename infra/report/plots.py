@@ -25,11 +25,12 @@ from infra.report.svg import (
     ramp,
     sheet,
 )
-from infra.report.timeline import Bar, Lane, Timeline, in_slices
-from infra.report.words import duration, plain, short
+from infra.report.timeline import Bar, Lane, Timeline, in_slices, peak
+from infra.report.words import duration, short
 
 Array = NDArray[np.float64]
 _ROW_INCHES = 0.28
+_TICKS = (-4, -2, 0, 2, 4)
 
 
 def item_curves(item: Item, most: float) -> Figure | None:
@@ -44,7 +45,7 @@ def item_curves(item: Item, most: float) -> Figure | None:
     bits = information(a, cuts)
     lower.fill_between(THETA, bits, color=PALE, linewidth=0)
     lower.plot(THETA, bits, color=ACCENT, linewidth=1.1)
-    lower.set(ylim=(0, most * 1.08 or 1), xlim=(-4, 4), xlabel="trait θ")
+    lower.set(ylim=(0, most * 1.08 or 1), xlim=(-4, 4), xticks=_TICKS, xlabel="trait θ")
     lower.locator_params(axis="y", nbins=2)
     lower.set_ylabel("I(θ)", fontsize=7)
     return figure
@@ -139,7 +140,7 @@ def gantt(timeline: Timeline) -> Figure | None:
         return None
     heights = [1.0 if lane.single else 2.6 for lane in timeline.lanes]
     figure = sheet(10.2, 0.7 + 0.19 * sum(heights))
-    axes = place(figure, 2.35, 0.42, 0.95, 0.1)
+    axes = place(figure, 2.2, 0.42, 1.2, 0.1)
     unit, scale = _time_unit(timeline.seconds)
     span = max(timeline.seconds, 1e-3)
     tops = np.cumsum([0.0, *heights])
@@ -176,7 +177,7 @@ def _draw_categories(axes: Axes, curves: Array, categories: Sequence[str]) -> No
             color=ramp(k / last),
             annotation_clip=False,
         )
-    axes.set(ylim=(0, 1.12), xlim=(-4, 4), yticks=(0, 0.5, 1), ylabel="P(Y = k | θ)")
+    axes.set(ylim=(0, 1.12), xlim=(-4, 4), xticks=_TICKS, yticks=(0, 0.5, 1), ylabel="P(Y = k | θ)")
     axes.tick_params(axis="x", labelbottom=False)
 
 
@@ -305,7 +306,7 @@ def _draw_band(
         markersize=4,
     )
     axes.annotate(
-        f"at most {plain(most, 0)} at once",
+        f"peak {peak(lane, span):,} working",
         (1, floor - height / 2),
         xycoords=("axes fraction", "data"),
         xytext=(4, 0),

@@ -106,7 +106,7 @@ def render(data: ReportData) -> bytes:
             _family(index, family, inline) for index, family in enumerate(data.families, 1)
         )
         gantt = _gantt(timeline, inline)
-        ramps = {"light": ramp_css(0.0, 0.82), "dark": ramp_css(0.3, 1.0)}
+        ramps = {"light": ramp_css(0.0, 0.82), "dark": ramp_css(0.38, 1.0)}
     page = _template().render(
         data=data,
         families=families,

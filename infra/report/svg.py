@@ -27,6 +27,7 @@ _NAMES = (
 )  # fmt: skip
 _STAND_INS = {name: f"#fe{index:02x}ef" for index, name in enumerate(_NAMES)}
 _VARIABLES = {stand_in: f"var(--{name})" for name, stand_in in _STAND_INS.items()}
+_MEASURED_WITH = "DejaVu Sans"
 _LOCK = threading.Lock()
 
 INK, SOFT, GRID, PANEL, ACCENT, WARN, PALE, TRUTH = (_STAND_INS[name] for name in _NAMES[:8])
@@ -36,7 +37,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nexus",
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",
+    "font.family": _MEASURED_WITH,
     "font.size": 8.0,
     "text.color": INK,
     "axes.labelcolor": SOFT,
@@ -124,21 +125,16 @@ def _cleaned(document: str, prefix: str) -> str:
     element = document[document.index("<svg") :].strip()
     element = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", element, flags=re.DOTALL)
     element = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", element, flags=re.DOTALL)
-    element = (
-        re.sub(r' (xmlns(:xlink)?|version|width|height)="[^"]*"', "", _split(element)[0])
-        + (_split(element)[1])
-    )
-    element = re.sub(r"#fe[0-9a-f]{2}ef", lambda found: _VARIABLES[found[0]], element)
-    element = re.sub(r"font: ([^;\"]*?px)[^;\"]*", r"font: \1 var(--sans)", element)
-    element = re.sub(
-        r'( d="[^"]*")', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), element
-    )
-    return _renamed(re.sub(r"\s*\n\s*", "\n", element), prefix)
+    opening, _, rest = element.partition(">")
+    opening = re.sub(r' (xmlns(:xlink)?|version|width|height)="[^"]*"', "", opening)
+    rest = re.sub(r' style="[^"]*"', _themed, rest)
+    rest = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), rest)
+    return _renamed(re.sub(r"\s*\n\s*", "\n", f"{opening}>{rest}"), prefix)
 
 
-def _split(element: str) -> tuple[str, str]:
-    end = element.index(">") + 1
-    return element[:end], element[end:]
+def _themed(style: re.Match[str]) -> str:
+    own = re.sub(rf"'{_MEASURED_WITH}'[^;\"]*", "var(--sans)", style[0])
+    return re.sub(r"#fe[0-9a-f]{2}ef", lambda found: _VARIABLES[found[0]], own)
 
 
 def _renamed(element: str, prefix: str) -> str:

@@ -161,6 +161,15 @@ def in_slices(lane: Lane, seconds: float, slices: int = 300) -> tuple[Array, Arr
     return edges, _touching(asked, begun, edges), _touching(begun, ended, edges)
 
 
+def peak(lane: Lane, seconds: float) -> int:
+    """How many steps of a lane worked at the same moment, at most."""
+    begun = np.array([bar.begun for bar in lane.bars])
+    ended = np.array([seconds if bar.ended is None else bar.ended for bar in lane.bars])
+    change = np.concatenate([np.ones(begun.size), -np.ones(ended.size)])
+    order = np.lexsort((change, np.concatenate([begun, ended])))
+    return int(np.cumsum(change[order]).max(initial=0))
+
+
 def natural(text: str) -> tuple[tuple[int, str], ...]:
     """A sort key that puts shard 2 before shard 10."""
     parts = re.split(r"(\d+)", text)
@@ -219,4 +228,4 @@ def _bands(bars: Sequence[Bar]) -> list[Lane]:
     ]
     ordered = sorted(bands, key=lambda band: min(bar.asked for bar in band[1]))
     kind = bars[0].subject.partition(" ")[0]
-    return [Lane(f"{kind} · {name} ({len(some):,} of them)", some) for name, some in ordered]
+    return [Lane(f"{kind} · {name} ({len(some):,})", some) for name, some in ordered]

@@ -52,8 +52,10 @@ def whole(value: object) -> Markup:
 
 def duration(seconds: float) -> str:
     """A duration in the units that suit it."""
-    if seconds < 60:
-        return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.{0 if seconds >= 0.01 or seconds == 0 else 1}f} ms"
+    if seconds < 59.995:
+        return f"{seconds:.2f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"

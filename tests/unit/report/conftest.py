@@ -15,6 +15,7 @@ from events.model import (
 )
 from infra.ports import Cause, ClaimKey, Receipt, StepRecord, StepStatus
 from infra.report.data import FamilyReport, ReportData, ShardCounts
+from infra.report.render import render
 
 START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 OPENNESS = ("imagination", "artistic", "emotionality", "adventure", "intellect", "liberalism")
@@ -92,15 +93,15 @@ def make_family(
 
 GATES = (
     GateVerdict(
-        number=1, name="convergence", value=1.0012, threshold=1.01, passed=True,
+        number=1, name="convergence", value=1.0012, threshold="below 1.01", passed=True,
         reason="R-hat is at most 1.0012, below 1.01",
     ),
     GateVerdict(
-        number=2, name="effective sample size", value=6543.2, threshold=400.0, passed=True,
+        number=2, name="effective sample size", value=6543.2, threshold="at least 400", passed=True,
         reason="at least 6,543 effective draws for every parameter",
     ),
     GateVerdict(
-        number=3, name="divergences", value=0.0, threshold=0.0, passed=True,
+        number=3, name="divergences", value=0.0, threshold="0", passed=True,
         reason="no divergent transition",
     ),
 )  # fmt: skip
@@ -188,6 +189,11 @@ def make_report(**fields: Any) -> ReportData:
 @pytest.fixture
 def report() -> Callable[..., ReportData]:
     return make_report
+
+
+@pytest.fixture(scope="session")
+def smoke_html() -> bytes:
+    return render(make_report())
 
 
 @pytest.fixture

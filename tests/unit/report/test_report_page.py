@@ -1,0 +1,363 @@
+"""The page as a reader and a browser take it: structure, escaping, numbers, odd inputs."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from events.model import (
+    Corpus,
+    Family,
+    FitFigures,
+    GateVerdict,
+    Parameters,
+    ResponsesEvaluator,
+)
+from infra.ports import StepStatus
+from infra.report.data import FamilyReport
+from infra.report.render import render
+
+DASHES = {ord("\N{MINUS SIGN}"): "-", ord("\N{EN DASH}"): "-"}
+VOID = {"meta", "br", "hr", "img", "link", "input", "path", "use", "col"}
+
+
+class Page(HTMLParser):
+    def __init__(self, html: bytes) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.rows: list[list[str]] = []
+        self.values: list[float] = []
+        self.feed(html.decode())
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"} and self.rows:
+            self.rows[-1].append("")
+        if tag == "data":
+            self.values.append(float(found["value"]))
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        data = data.translate(DASHES)
+        self.texts.append(data)
+        if {"td", "th"} & set(self.open[-4:]):
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def row(self, *start: str) -> list[str]:
+        (found,) = (row for row in self.rows if row[: len(start)] == list(start))
+        return found
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(data) -> Page:
+    page = Page(render(data))
+    assert page.open == []
+    return page
+
+
+def test_every_element_is_closed_and_every_id_is_unique_and_reachable(smoke_html):
+    page = Page(smoke_html)
+    assert page.open == []
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    assert len(set(ids)) == len(ids)
+    targets = [
+        value[1:]
+        for _, found in page.tags
+        for name, value in found.items()
+        if name in {"href", "xlink:href"} and value
+    ]
+    clips = re.findall(r"url\(#([^)]+)\)", smoke_html.decode())
+    assert clips
+    assert set(targets) | set(clips) <= set(ids)
+
+
+def test_nothing_points_outside_and_nothing_runs(smoke_html):
+    html = smoke_html.decode()
+    assert "http" not in html
+    assert "//" not in re.sub(r"<(title|pre)\b.*?</\1>", "", html)
+    tags = {name for name, _ in Page(html.encode()).tags}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed"}
+    assert "@import" not in html
+
+
+def test_figures_and_tables_can_be_read_aloud(smoke_html):
+    page = Page(smoke_html)
+    svgs = page.named("svg")
+    assert len(svgs) == 6 + 1 + 2 + 2 + 4 + 1
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in svgs)
+    assert all(cell.get("scope") in {"row", "col"} for cell in page.named("th"))
+    assert len(page.named("caption")) == len(page.named("table"))
+    assert page.named("html")[0]["lang"] == "en"
+
+
+def test_no_stand_in_colour_and_no_fixed_font_is_left(smoke_html):
+    svgs = re.findall(r"<svg.*?</svg>", smoke_html.decode(), flags=re.DOTALL)
+    drawn = "".join(svgs)
+    assert not re.search(r"#[0-9a-f]{6}", drawn)
+    assert "DejaVu" not in drawn
+    assert "var(--accent)" in drawn
+
+
+def test_equal_data_give_equal_bytes(report, smoke_html):
+    assert render(report()) == smoke_html
+
+
+def test_every_parameter_is_printed_with_its_own_numbers(report, family):
+    fitted = family(items=("calm", "bold"), categories=3)
+    page = page_of(report(families=(fitted,)))
+    for item in fitted.grm["items"]:
+        summaries = [("a", item["discrimination"])]
+        summaries += [(f"b{'₁₂'[k]}", cut) for k, cut in enumerate(item["thresholds"])]
+        for symbol, found in summaries:
+            row = page.row(item["item"], symbol)
+            shown = [cell.replace(",", "") for cell in row]
+            assert shown[3] == f"{found['mean']:.3f}"
+            assert shown[4] == f"{found['sd']:.3f}"
+            assert shown[5] == f"{found['hdi95'][0]:.3f} to {found['hdi95'][1]:.3f}"
+            assert shown[7] == f"{found['r_hat']:.4f}"
+            assert shown[8] == f"{found['ess_bulk']:.0f}"
+            assert shown[9] == f"{found['ess_tail']:.0f}"
+            assert {found["mean"], found["sd"], *found["hdi95"]} <= set(page.values)
+
+
+def test_summary_row_says_what_the_fit_says_of_itself(report, family):
+    figures = FitFigures(
+        method="nuts", r_hat_max=1.00387, ess_bulk_min=1234.5, ess_tail_min=987.4, divergences=3,
+        sampling_seconds=83.2, n_respondents=2800, n_responses=13957,
+    )  # fmt: skip
+    row = page_of(report(families=(family(items=("calm",), figures=figures),))).row(
+        "openness", "✓ promoted"
+    )
+    assert row[2:] == ["1.0039", "1,234", "987", "3", "1 min 23 s", "2,800", "3 of 3 passed"]
+
+
+def test_a_held_family_says_why_before_anything_else(report, family):
+    gates = (
+        GateVerdict(
+            number=1, name="convergence", value=1.0312, threshold="below 1.01", passed=False,
+            reason="R-hat reaches 1.0312 where 1.01 is allowed",
+        ),
+        GateVerdict(
+            number=9, name="fit", value=None, threshold="at most 0.1", passed=False, holds=False,
+            reason="two items fit poorly",
+        ),
+    )  # fmt: skip
+    text = page_of(report(families=(family(items=("calm",), status="held", gates=gates),))).text
+    first = text.index("R-hat reaches 1.0312 where 1.01 is allowed")
+    assert "openness is held back:" in text[:first]
+    assert first < text.index("Wall time")
+    alert = text[first : text.index("Wall time")]
+    assert "two items fit poorly" not in alert
+    assert "0 of 2 passed, 2 not" in text
+    assert "two items fit poorly (noted, holds nothing back)" in text
+
+
+@pytest.mark.parametrize("status", ["held", "failed"])
+def test_a_reason_that_was_given_is_the_one_that_is_shown(report, family, status):
+    text = page_of(
+        report(families=(family(items=("calm",), status=status, reason="the chains disagree"),))
+    ).text
+    assert text.count("the chains disagree") == 2
+
+
+def test_markup_in_names_and_reasons_stays_text(report, family, step):
+    evil = '<script>alert("x")</script>&amp;$a_b$'
+    fitted = family(items=(evil, "b"), name=evil, status="held", reason=evil, notes=(evil,))
+    failed = step(
+        f"smoke/0/family/{evil}", evil, 0, 1, 2, status=StepStatus.FAILED, reason=evil, receipt=None
+    )
+    data = report(
+        families=(fitted,), timeline=(failed,), command=f"nexus {evil}", reason=evil,
+        trace_id=evil, versions={evil: evil},
+    )  # fmt: skip
+    page = page_of(data)
+    assert not page.named("script")
+    assert evil in page.text
+    assert '<script>alert("x")' not in render(data).decode()
+
+
+def test_a_family_that_was_never_fitted(report):
+    failed = FamilyReport("openness", "failed", reason="item calm: every answer is 3")
+    page = page_of(report(families=(failed,), status="partial", reason="1 of 1 families failed"))
+    assert "openness is without a calibration: item calm: every answer is 3" in page.text
+    assert "There is no fit to show." in page.text
+    assert page.row("openness", "✕ failed")[2:] == ["-"] * 7
+    assert len(page.named("svg")) == 1
+
+
+def test_an_iteration_that_never_got_anywhere(report):
+    page = page_of(
+        report(
+            families=(),
+            timeline=(),
+            status="failed",
+            reason="no shard was merged",
+            shards=None,
+            rows_merged=None,
+            trace_id=None,
+            versions={},
+        )
+    )
+    assert "Iteration failed: no shard was merged" in page.text
+    assert "The ledger holds no step of this iteration." in page.text
+    assert not page.named("svg")
+
+
+def test_maximum_likelihood_has_neither_r_hat_nor_traces(report, family):
+    fitted = family(items=("calm", "bold"), discrimination=None, thresholds=None, truth=None)
+    summaries = [
+        cut for item in fitted.grm["items"] for cut in (item["discrimination"], *item["thresholds"])
+    ]
+    for found in summaries:
+        found.update(r_hat=None, ess_bulk=None, ess_tail=None)
+    fitted.grm["diagnostics"].update(method="mml", r_hat_max=None, ess_bulk_min=None)
+    page = page_of(report(families=(fitted,)))
+    assert page.row("calm", "a")[-3:] == ["-", "-", "-"]
+    assert "95% HDI" not in page.text
+    assert "95% interval" in page.text
+    assert "No draws were kept" in page.text
+    assert "Truth" not in page.text
+
+
+def test_an_item_without_a_usable_estimate_keeps_its_rows(report, family):
+    fitted = family(items=("calm", "bold"), discrimination=None, thresholds=None)
+    fitted.grm["items"][0]["discrimination"].update(mean=float("nan"), hdi95=None)
+    page = page_of(report(families=(fitted,)))
+    assert page.row("calm", "a")[3:6] == ["-", page.row("calm", "a")[4], "- to -"]
+    assert not [
+        svg
+        for svg in page.named("svg")
+        if "curves" in svg["aria-label"] and "calm" in svg["aria-label"]
+    ]
+
+
+def test_an_empty_grm_is_no_fault(report):
+    page_of(report(families=(FamilyReport("openness", "failed", grm={}),)))
+    page_of(report(families=(FamilyReport("openness", "failed", grm={"items": [{}]}),)))
+
+
+@pytest.mark.parametrize(
+    ("items", "categories"),
+    [
+        (("only",), 2),
+        (tuple(f"item {j} " + "very long " * 20 for j in range(12)), 7),
+        (("日本語の項目", "ελληνικά"), 3),
+        (("a" * 300, "line\nbreak\ttab"), 21),
+    ],
+)
+def test_families_of_every_shape(report, family, items, categories):
+    fitted = family(items=items, categories=categories, draws=60, chains=2)
+    page = page_of(report(families=(fitted,)))
+    assert len([row for row in page.rows if len(row) == 10 and row[1] == "a"]) == len(items)
+
+
+def test_items_may_differ_in_categories(report, family):
+    fitted = family(items=("calm", "bold"), categories=4)
+    fitted.grm["items"][1]["thresholds"].pop()
+    fitted.grm["items"][1]["categories"].pop(0)
+    fitted.thresholds[:, :, 1, 2] = np.nan
+    page = page_of(report(families=(fitted,)))
+    assert page.row("bold", "b₁")[2] == "2 | 3"
+    assert page.row("bold", "b₁")[6] == "-"
+    assert page.row("calm", "b₁")[6] != "-"
+
+
+def test_ten_families_stay_apart(report, family):
+    fitted = tuple(
+        family(items=("x",), discrimination=None, thresholds=None, truth=None, name=f"trait{k}")
+        for k in range(10)
+    )
+    page = page_of(report(families=fitted))
+    anchors = [found["id"] for found in page.named("section")]
+    assert [f"family-{k + 1}" in anchors for k in range(10)] == [True] * 10
+
+
+def test_truth_is_counted_against_the_intervals(report, family):
+    fitted = family(items=("calm", "bold"), categories=2, discrimination=None, thresholds=None)
+    for item, a, b in zip(fitted.grm["items"], (1.0, 2.0), (0.5, -0.5), strict=True):
+        item["discrimination"].update(mean=a, hdi95=[a - 0.1, a + 0.1])
+        item["thresholds"][0].update(mean=b, hdi95=[b - 0.1, b + 0.1])
+    truth = {"calm": (1.05, (0.5,)), "bold": (1.65, (-0.4,))}
+    text = page_of(report(families=(dataclasses.replace(fitted, truth=truth),))).text
+    assert "RMSE 0.250 , bias 0.150 ; 1 of 2 intervals hold the truth" in text
+    assert "RMSE 0.071 , bias -0.050 ; 2 of 2 intervals hold the truth" in text
+
+
+def test_invariance_is_printed_as_given(smoke_html):
+    page = Page(smoke_html)
+    assert page.row("configural")[1:] == ["-4,870.12", "60", "9,860.25", "10,231.50", "-", "✓ yes"]
+    assert page.row("scalar")[4:] == ["10,155.20", "-43.90", "✕ no"]
+
+
+def test_responses_are_named_with_their_digest(report):
+    parameters = Parameters(
+        profile="smoke",
+        corpus=Corpus(personas=2800),
+        shards=6,
+        families=(Family(family="openness", items=("O1", "O2")),),
+        evaluator=ResponsesEvaluator(uri="file:/data/bfi.csv", digest="sha256:" + "ab" * 32),
+        method="mml",
+    )
+    text = page_of(report(families=(), parameters=parameters)).text
+    assert "responses file file:/data/bfi.csv, sha256:" + "ab" * 32 in text
+    assert "marginal maximum likelihood" in text
+
+
+def test_draws_of_another_fit_are_refused(family):
+    fitted = family(items=("calm", "bold"))
+    with pytest.raises(ValueError, match="discrimination of family 'openness' has shape"):
+        dataclasses.replace(fitted, discrimination=np.zeros((4, 100, 3)))
+    with pytest.raises(ValueError, match="thresholds of family 'openness' has shape"):
+        dataclasses.replace(fitted, thresholds=np.zeros((4, 100, 2, 3)))
+
+
+def test_a_long_run_stays_a_small_file(report, family):
+    html = render(report(families=(family(draws=4000),)))
+    assert len(html) < 1_000_000
+
+
+def test_receipts_are_listed_with_one_digest_over_all(report, step):
+    steps = (step("smoke/0/shard/10", "merge", 0, 1, 2), step("smoke/0/shard/9", "merge", 0, 1, 2))
+    page = page_of(report(families=(), timeline=steps))
+    subjects = [row[0] for row in page.rows if row and row[0].startswith("smoke/0/shard")]
+    assert subjects == ["smoke/0/shard/9", "smoke/0/shard/10"]
+    other = page_of(report(families=(), timeline=steps[:1]))
+    all_of = re.compile(r"in this order: (sha256:\w{64})")
+    assert all_of.search(page.text)[1] != all_of.search(other.text)[1]
+
+
+def test_two_hundred_shards_become_bands(report, timeline_steps):
+    steps = timeline_steps(shards=200)
+    steps[31] = dataclasses.replace(
+        steps[31], status=StepStatus.FAILED, attempt=3, reason="quota", receipt=None
+    )
+    page = page_of(report(families=(), timeline=tuple(steps)))
+    assert page.row("shard · batches (200)")[1:4] == ["199", "1", "1"]
+    listed = [row for row in page.rows if len(row) == 10 and row[1] == "batches"]
+    assert [(row[0], row[3], row[9]) for row in listed] == [("shard 10", "3", "quota")]
+    (drawn,) = (svg for svg in page.named("svg") if "Timeline" in svg["aria-label"])
+    assert float(drawn["viewbox"].split()[3]) < 400
