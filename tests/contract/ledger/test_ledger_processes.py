@@ -1,5 +1,6 @@
 """Several processes on one ledger, and processes that are killed while they write."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 import infra
@@ -17,15 +19,33 @@ ROOT = Path(infra.__file__).parents[1]
 LATER = datetime(2026, 11, 22, tzinfo=UTC)
 
 
+COUNT_VICTIMS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'worker'"
+
+
+async def end(process, ledger_url):
+    """Kill a process; back when nothing that it sent is under way any more."""
+    process.kill()
+    said = process.stdout.read()
+    process.wait()
+    if ledger_url.startswith("postgresql"):
+        connection = await asyncpg.connect(ledger_url)
+        while await connection.fetchval(COUNT_VICTIMS):  # noqa: ASYNC110 - the server's state
+            await asyncio.sleep(0.01)
+        await connection.close()
+    return said
+
+
 @pytest.fixture
 def start(ledger_url):
     """Starts a worker process that waits for ``go``."""
     with ExitStack() as stack:
 
         def start_one(mode, owner, prefix):
+            is_postgres = ledger_url.startswith("postgresql")
+            url = f"{ledger_url}&application_name=worker" if is_postgres else ledger_url
             worker = Path(__file__).with_name("worker.py")
             process = subprocess.Popen(
-                [sys.executable, worker, mode, ledger_url, owner, prefix],
+                [sys.executable, worker, mode, url, owner, prefix],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -74,9 +94,9 @@ async def test_kill_9_leaves_no_half_saved_completion(ledger_url, opened, start)
         process = start("storm", "victim", prefix)
         go(process)
         saved = [line.strip() for line in islice(process.stdout, 150)]
-        process.kill()
-        saved += [line.strip() for line in process.stdout if line.endswith("\n")]
-        process.wait()
+        said = await end(process, ledger_url)
+        # What follows the last newline was cut short.
+        saved += said.split("\n")[:-1]
         ledger = await opened(ledger_url)
         await assert_whole(ledger, prefix, set(saved))
 
@@ -85,8 +105,7 @@ async def test_a_killed_owners_lease_runs_out(ledger_url, opened, start):
     process = start("storm", "victim", "smoke/1")
     go(process)
     process.stdout.readline()
-    process.kill()
-    process.wait()
+    await end(process, ledger_url)
     ledger = await opened(ledger_url)
     due = LATER + timedelta(days=1)
     for record in await ledger.steps("smoke/1"):
