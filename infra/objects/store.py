@@ -71,8 +71,7 @@ class StoredObjects:
         folder = checked_key(prefix.rstrip("/")) if prefix.rstrip("/") else None
         with _translated(self._root):
             keys = await asyncio.to_thread(self._keys, folder)
-        below = "" if folder is None else f"{folder}/"
-        return tuple(sorted(f"{self._root}/{key}" for key in keys if key.startswith(below)))
+        return tuple(sorted(f"{self._root}/{key}" for key in keys))
 
     def _read(self, key: str) -> bytes:
         return bytes(self._store.get(key).bytes())
