@@ -43,14 +43,19 @@ _BIGQUERY_TYPES: Final[Mapping[ColumnType, str]] = MappingProxyType(
 
 
 def quote(name: str, dialect: Dialect) -> str:
-    """An identifier in the dialect's quotes."""
-    if not name or "\0" in name or "\n" in name:
-        raise ValueError(f"identifier {name!r} can't be quoted")
+    """An identifier in the dialect's quotes.
+
+    Raises:
+        ValueError: the name is empty, or holds a character that its quotes can't hold.
+    """
+    refused = {"\0", "\n", "\r"} | ({"`", "\\"} if dialect is Dialect.BIGQUERY else set())
+    if not name or refused & set(name):
+        raise ValueError(f"identifier {name!r} can't be quoted for {dialect}")
     match dialect:
         case Dialect.DUCKDB:
             return '"' + name.replace('"', '""') + '"'
         case Dialect.BIGQUERY:
-            return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+            return f"`{name}`"
 
 
 def quote_path(path: Path, dialect: Dialect) -> str:
@@ -181,7 +186,7 @@ def _staged(column: Column, dialect: Dialect) -> str:
         case Dialect.DUCKDB:
             return f"CAST({name} AS JSON) AS {name}"
         case Dialect.BIGQUERY:
-            return f"PARSE_JSON({name}) AS {name}"
+            return f"PARSE_JSON({name}, wide_number_mode => 'round') AS {name}"
 
 
 def _matches(spec: TableSpec, dialect: Dialect, constants: Mapping[str, Scalar]) -> str:
@@ -213,8 +218,10 @@ def _when_matched(spec: TableSpec, dialect: Dialect) -> list[str]:
 def _differs(column: Column, dialect: Dialect) -> str:
     name = quote(column.name, dialect)
     if column.type is ColumnType.JSON and dialect is Dialect.BIGQUERY:
-        # BigQuery has no equality for JSON values.
-        return f"TO_JSON_STRING(target.{name}) IS DISTINCT FROM TO_JSON_STRING(source.{name})"
+        # BigQuery has no equality for JSON values, and writes no value and JSON's null alike.
+        target, source = f"TO_JSON_STRING(target.{name})", f"TO_JSON_STRING(source.{name})"
+        differ_in_null = f"(target.{name} IS NULL) <> (source.{name} IS NULL)"
+        return f"{target} IS DISTINCT FROM {source} OR {differ_in_null}"
     return f"target.{name} IS DISTINCT FROM source.{name}"
 
 
@@ -253,7 +260,8 @@ def _read(column: Column, dialect: Dialect) -> str:
         case Dialect.DUCKDB:
             return f"CAST(stored.{name} AS VARCHAR) AS {name}"
         case Dialect.BIGQUERY:
-            return f"TO_JSON_STRING(stored.{name}) AS {name}"
+            text = f"TO_JSON_STRING(stored.{name})"
+            return f"CASE WHEN stored.{name} IS NOT NULL THEN {text} END AS {name}"
 
 
 def count_sql(
