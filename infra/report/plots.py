@@ -298,13 +298,8 @@ def _draw_band(
     )
     axes.hlines(floor, 0, span / scale, color=GRID, linewidth=0.6)
     failed = [bar.ended for bar in lane.bars if bar.status is StepStatus.FAILED and bar.ended]
-    axes.plot(
-        np.array(failed) / scale,
-        [floor - 0.12 * height] * len(failed),
-        "x",
-        color=WARN,
-        markersize=4,
-    )
+    top = np.full(len(failed), floor - 0.92 * height)
+    axes.plot(np.array(failed) / scale, top, "X", color=WARN, markeredgecolor=PANEL)
     axes.annotate(
         f"peak {peak(lane, span):,} working",
         (1, floor - height / 2),

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from events.model import Evaluator, GateVerdict, ResponsesEvaluator, SimulatorEvaluator
+from events.model import Evaluator, FitFigures, GateVerdict, ResponsesEvaluator, SimulatorEvaluator
 from infra.ports import StepRecord
 from infra.report import words
 from infra.report.data import FamilyReport, ReportData
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from infra.report.svg import Inliner
 
 RECEIPTS_SHOWN = 300
+_SUMMED_UP = set(FitFigures.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,23 @@ class FamilyView:
             return a
         known = len(cuts) == len(self.items[row.index].thresholds)
         return cuts[row.cut - 1] if known else None
+
+    @property
+    def details(self) -> tuple[tuple[str, "Markup"], ...]:
+        """What else the fit says of itself, beside the figures of the summary."""
+        said = (self.report.grm or {}).get("diagnostics") or {}
+        told = {name: words.described(value) for name, value in said.items()}
+        return tuple(
+            (name.replace("_", " "), text)
+            for name, text in told.items()
+            if text is not None and name not in _SUMMED_UP
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the responses."""
+        said = (self.report.grm or {}).get("diagnostics") or {}
+        return self.report.notes or tuple(map(str, said.get("notes", ())))
 
     @property
     def missed(self) -> tuple[GateVerdict, ...]:
@@ -167,7 +185,7 @@ def _figures(family: FamilyReport) -> Mapping[str, Any]:
     sizes = {name: grm.get(name) for name in ("n_respondents", "n_responses")}
     if family.figures is not None:
         return family.figures.model_dump()
-    return {**sizes, **grm.get("diagnostics", {})}
+    return {**sizes, **(grm.get("diagnostics") or {})}
 
 
 def _curves(items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:

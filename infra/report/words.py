@@ -4,7 +4,7 @@ import math
 import re
 from datetime import UTC, datetime
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = Markup('<span class="none" title="not available">\N{EN DASH}</span>')
@@ -40,7 +40,7 @@ def trim(value: object) -> Markup:
     known = finite(value)
     if known is None:
         return NOTHING
-    text = plain(known, 4 if abs(known) < 100 else 1)
+    text = plain(known, 4 if abs(known) < 100 else 2)
     text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     return Markup('<data value="{}">{}</data>').format(repr(value), text)
 
@@ -85,6 +85,21 @@ def short(text: str, width: int = 26) -> str:
     """One line of at most so many characters, for a plot."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def described(value: object) -> Markup | None:
+    """A figure, a list of figures or a word as a reader wants it; None for anything else."""
+    match value:
+        case str():
+            return escape(value)
+        case bool():
+            return escape("yes" if value else "no")
+        case int() | float():
+            return trim(value)
+        case list() | tuple() if value and all(finite(one) is not None for one in value):
+            return Markup(", ").join(trim(one) for one in value)
+        case _:
+            return None
 
 
 def subscript(index: int) -> str:

@@ -73,6 +73,13 @@ def make_family(
             "ess_tail_min": 6543.2,
             "divergences": 0,
             "sampling_seconds": 0.834,
+            "tree_depth_max": 3,
+            "step_size": [0.71, 0.69, 0.725, 0.7],
+            "e_bfmi": [1.02, 0.98, 1.01, 0.99],
+            "log_likelihood": -4871.9912,
+            "marginal_reliability": 0.94123,
+            "versions": {"jax": "0.10.2"},
+            "notes": ["item artistic: category 2 was used once"],
         },
     }
     truth = {

@@ -313,6 +313,14 @@ def test_invariance_is_printed_as_given(smoke_html):
     assert page.row("scalar")[4:] == ["10,155.20", "-43.90", "✕ no"]
 
 
+def test_what_else_the_fit_says_of_itself_is_shown(smoke_html):
+    text = Page(smoke_html).text
+    assert "e bfmi 1.02 , 0.98 , 1.01 , 0.99" in text
+    assert "log likelihood -4,871.99" in text
+    assert "marginal reliability 0.9412" in text
+    assert "item artistic: category 2 was used once" in text
+
+
 def test_responses_are_named_with_their_digest(report):
     parameters = Parameters(
         profile="smoke",

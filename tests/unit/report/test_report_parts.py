@@ -102,7 +102,7 @@ def test_what_is_no_number_is_a_dash(value):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(400.0, "400"), (1.01, "1.01"), (0, "0"), (6543.21, "6,543.2")]
+    ("value", "text"), [(400.0, "400"), (1.01, "1.01"), (0, "0"), (6543.25, "6,543.25")]
 )
 def test_trimmed_numbers(value, text):
     assert f">{text}<" in trim(value)
