@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from events.catalogue import BY_TYPE
 from events.model import Event
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E")
+Ours = TypeVar("Ours", bound=Event)
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/json"
@@ -53,10 +54,10 @@ def derived_id(cause: str, event: Event) -> str:
 def encode(
     event: Event,
     *,
-    id: str,
+    id: str,  # noqa: A002 - CloudEvents' own name
     source: str,
     time: datetime,
-    traceparent: str | None = None,  # noqa: A002 - CloudEvents' own name
+    traceparent: str | None = None,
 ) -> tuple[bytes, dict[str, str]]:
     """An event's wire form: data and attributes."""
     attributes = {
@@ -73,7 +74,7 @@ def encode(
     return event.model_dump_json().encode(), attributes
 
 
-def decode(data: bytes, attributes: Mapping[str, str], expected: type[E]) -> Envelope[E]:
+def decode(data: bytes, attributes: Mapping[str, str], expected: type[Ours]) -> Envelope[Ours]:
     """Read an event of the expected type. Raises InvalidEventError."""
     for name in REQUIRED_ATTRIBUTES:
         if not attributes.get(name):
@@ -121,7 +122,7 @@ def _time(value: str) -> datetime:
     return time.astimezone(UTC)
 
 
-def _payload(data: bytes, expected: type[E]) -> E:
+def _payload(data: bytes, expected: type[Ours]) -> Ours:
     try:
         return expected.model_validate_json(data)
     except ValidationError as error:

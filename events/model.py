@@ -133,8 +133,8 @@ class Sampler(Frozen):
     """What NUTS is asked for; draws and warm-up per chain."""
 
     chains: Annotated[int, Field(ge=2, le=16)] = 4
-    warmup: Annotated[int, Field(ge=50, le=100_000)] = 500
-    draws: Annotated[int, Field(ge=50, le=100_000)] = 2_000
+    warmup: Annotated[int, Field(ge=50, le=100_000)] = 300
+    draws: Annotated[int, Field(ge=50, le=100_000)] = 4_000
     target_accept: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.85
 
 
@@ -188,7 +188,7 @@ class GateVerdict(Frozen):
     number: Annotated[int, Field(ge=1)]
     name: str
     value: float | None
-    threshold: float | None
+    threshold: Annotated[str, Field(description="What must hold of the value, in words.")]
     passed: bool
     holds: Annotated[bool, Field(description="Whether a failure holds the family back.")] = True
     reason: str

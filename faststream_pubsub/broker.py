@@ -33,6 +33,7 @@ from faststream_pubsub.producer import PubSubProducer
 from faststream_pubsub.registrator import PubSubRegistrator
 from faststream_pubsub.response import PubSubPublishCommand
 from faststream_pubsub.service import PubSubService, Service
+from faststream_pubsub.subscriber import PubSubSubscriber
 
 if TYPE_CHECKING:
     from fast_depends.dependencies import Dependant
@@ -149,6 +150,21 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
                 security=security,
             ),
         )
+
+    async def setup(self) -> None:
+        """Connect and make sure that all declared subscriptions are there, without reading any.
+
+        A producer calls it before it publishes: the service keeps no message for a subscription
+        that is created later.
+
+        Raises:
+            ConnectError: No project or no credentials.
+            TopologyError: A topic or subscription can't be created or is different.
+        """
+        await self.connect()
+        for subscriber in self.subscribers:
+            if isinstance(subscriber, PubSubSubscriber):
+                await subscriber.ensure()
 
     async def start(self) -> None:
         """Connect, make sure that subscriptions are there, and begin to read them.

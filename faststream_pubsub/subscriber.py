@@ -72,7 +72,7 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
 
     async def start(self) -> None:
         """Make sure that the subscription is there, and begin to read it."""
-        await self._ensure()
+        await self.ensure()
         await super().start()
         self._post_start()
         if self.calls:
@@ -151,10 +151,11 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         return Source(
             subscription=resource_path(project, "subscriptions", self.subscription),
             dead_letter_topic=resource_path(project, "topics", letters) if letters else None,
-            ensure=self._ensure,
+            ensure=self.ensure,
         )
 
-    async def _ensure(self) -> None:
+    async def ensure(self) -> None:
+        """Create or check the subscription, its topic and its dead-letter topic."""
         service = self._outer_config.service
         source = self._source()
         wanted = self.settings.as_subscription(

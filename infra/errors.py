@@ -11,7 +11,8 @@ NexusError
 ├── TerminalError           no try will help: dead letter, and the saga is told
 │   ├── DuplicateKeyError     two source rows with one key
 │   ├── SchemaMismatchError   rows that don't fit their table
-│   └── BatchJobError         a batch job ended without its output
+│   ├── BatchJobError         a batch job ended without its output
+│   └── CannotCalibrateError  responses that no model can be fitted to
 └── StaleClaimError         the fencing token was overtaken: what this worker did is not kept
 """
 
@@ -66,6 +67,10 @@ class SchemaMismatchError(TerminalError):
 
 class BatchJobError(TerminalError):
     """A batch job ended without its output."""
+
+
+class CannotCalibrateError(TerminalError):
+    """The responses can't be calibrated; the text names the item or respondent."""
 
 
 class StaleClaimError(NexusError):

@@ -41,6 +41,8 @@ class Step:
         emits: Every event that may go out.
         run: ``(event, claim, ports) -> Outcome``.
         lost: The event that tells the saga of a terminal end, if there is a saga to tell.
+        workers: How many of it may run at a time in one process.
+        max_lease_seconds: How long a message may be worked on at most.
     """
 
     handler: str
@@ -48,6 +50,8 @@ class Step:
     emits: tuple[type[Event], ...]
     run: Callable[[Any, Claim, Ports], Awaitable[Outcome]]
     lost: Callable[[Any, str], Event] | None = None
+    workers: int = 8
+    max_lease_seconds: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

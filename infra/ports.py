@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from events.model import Evaluator, Family, Sampler
+    from events.model import Evaluator, Family, Method, Sampler
     from schemas.spec import TableSpec
 
 
@@ -367,7 +367,7 @@ class TrainingJob:
     family: "Family"
     counts: "pa.Table"
     sampler: "Sampler"
-    method: str
+    method: "Method"
     seed: int
     traceparent: str | None = None
 

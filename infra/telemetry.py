@@ -87,7 +87,14 @@ def _otlp_exporter() -> SpanExporter:
     return HttpExporter()
 
 
-def flush() -> None:
+def force_flush() -> None:
+    """Send what waits now."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.force_flush()
+
+
+def shut_down() -> None:
     """Send what waits; call before the process ends."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):

@@ -1,0 +1,172 @@
+"""``IterationCompleted``, ``IterationFailed`` -> draws the report of the run."""
+
+import asyncio
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from calibration.simulate import Truth
+from events.catalogue import IterationCompleted, IterationFailed
+from events.model import (
+    Family,
+    FitFigures,
+    GateVerdict,
+    Parameters,
+    SimulatorEvaluator,
+    family_subject,
+    iteration_subject,
+    namespace_of,
+)
+from handlers.digests import sha256, short
+from infra.once import Step
+from infra.outcome import Ack, Outcome, Retry
+from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
+from infra.report.data import FamilyReport, ReportData, ShardCounts
+from infra.telemetry import trace_id
+from schemas.tables import INVARIANCE
+
+
+async def write_report(
+    event: IterationCompleted | IterationFailed,
+    claim: Claim,  # noqa: ARG001 - every handler is called alike
+    ports: Ports,
+) -> Outcome:
+    """Draw the report and keep it."""
+    data = await report_data(event.iteration, ports)
+    if data is None:
+        return Retry(f"iteration {event.iteration} has no saga in the ledger yet")
+    uri, digest = await draw(data, ports)
+    return Ack(Receipt(digest=digest, uris={"report": uri}))
+
+
+async def draw(data: ReportData, ports: Ports) -> tuple[str, str]:
+    """Render and store; the report's URI and digest."""
+    from infra.report.render import render  # noqa: PLC0415 - loads matplotlib
+
+    page = await asyncio.to_thread(render, data)
+    digest = sha256(page)
+    key = f"{iteration_subject(data.iteration)}/report/{short(digest)}/report.html"
+    return (await ports.objects.put_once(key, page)).uri, digest
+
+
+async def report_data(iteration: int, ports: Ports) -> ReportData | None:
+    """All that the ledger, the warehouse and the objects know of an iteration."""
+    subject = iteration_subject(iteration)
+    record = await ports.ledger.saga("iteration", subject)
+    if record is None:
+        return None
+    state: Mapping[str, Any] = record.state
+    parameters = Parameters.model_validate(state["parameters"])
+    steps = await ports.ledger.steps(subject)
+    merged = [step for step in steps if step.key.step == "merge" and step.receipt]
+    families = [
+        await _family(iteration, family, state, parameters, ports) for family in parameters.families
+    ]
+    return ReportData(
+        iteration=iteration,
+        status=state["phase"] if state["phase"] in {"completed", "partial"} else "failed",
+        parameters=parameters,
+        families=tuple(families),
+        timeline=steps,
+        command=command_of(iteration, parameters),
+        reason=state["reason"],
+        shards=ShardCounts(
+            requested=parameters.shards,
+            merged=len(state["merged"]),
+            failed=len(state["failed_shards"]),
+        ),
+        rows_merged=sum(step.receipt.counts["rows"] for step in merged if step.receipt),
+        trace_id=trace_id(steps[0].cause.traceparent) if steps else None,
+        versions=_versions(families),
+    )
+
+
+def command_of(iteration: int, parameters: Parameters) -> str:
+    """The command line that starts the same run."""
+    command = f"nexus run --iteration {iteration} --profile {parameters.profile}"
+    if parameters.method != "nuts":
+        command += f" --method {parameters.method}"
+    command += f" --seed {parameters.seed}"
+    if isinstance(parameters.evaluator, SimulatorEvaluator):
+        return command
+    return f"{command} --responses {parameters.evaluator.uri.rpartition('/')[2]}"
+
+
+async def _family(
+    iteration: int,
+    family: Family,
+    state: Mapping[str, Any],
+    parameters: Parameters,
+    ports: Ports,
+) -> FamilyReport:
+    name, subject = family.family, family_subject(iteration, family.family)
+    training = await ports.ledger.step(ClaimKey(subject, "training"))
+    promotion = await ports.ledger.step(ClaimKey(subject, "promotion"))
+    status = state["families"].get(name, "failed")
+    reason = promotion.receipt.details["reason"] if promotion and promotion.receipt else None
+    if training is None or training.status is not StepStatus.COMPLETED or not training.receipt:
+        why = training.reason if training else "it was never trained"
+        return FamilyReport(family=name, status="failed", reason=why)
+    kept = training.receipt
+    draws = await _draws(kept.uris.get("draws"), ports)
+    return FamilyReport(
+        family=name,
+        status=status if status in {"promoted", "held"} else "failed",
+        reason=reason,
+        grm=json.loads(await ports.objects.get(kept.uris["grm"])),
+        figures=FitFigures.model_validate(kept.details["figures"]),
+        gates=tuple(GateVerdict.model_validate(gate) for gate in kept.details["gates"]),
+        invariance=await _invariance(iteration, name, ports),
+        discrimination=draws.get("discrimination"),
+        thresholds=draws.get("thresholds"),
+        truth=_truth(family, parameters),
+    )
+
+
+async def _draws(uri: str | None, ports: Ports) -> Mapping[str, Any]:
+    if uri is None:
+        return {}
+    with np.load(io.BytesIO(await ports.objects.get(uri))) as arrays:
+        return dict(arrays)
+
+
+async def _invariance(iteration: int, family: str, ports: Ports) -> tuple[Mapping[str, Any], ...]:
+    where = {"namespace": namespace_of(iteration), "iteration": iteration, "family": family}
+    rows = (await ports.warehouse.read(INVARIANCE, where=where)).to_pylist()
+    levels = ("configural", "metric", "scalar")
+    return tuple(sorted(rows, key=lambda row: levels.index(row["level"])))
+
+
+def _truth(
+    family: Family, parameters: Parameters
+) -> dict[str, tuple[float, tuple[float, ...]]] | None:
+    evaluator = parameters.evaluator
+    if not isinstance(evaluator, SimulatorEvaluator):
+        return None
+    truth = Truth(
+        seed=evaluator.seed,
+        n_personas=parameters.corpus.personas,
+        constructs=family.items,
+        n_categories=evaluator.categories,
+    )
+    return {
+        item: (float(a), tuple(float(cut) for cut in cuts))
+        for item, a, cuts in zip(family.items, truth.discrimination, truth.thresholds, strict=True)
+    }
+
+
+def _versions(families: list[FamilyReport]) -> Mapping[str, str]:
+    fitted = next((family.grm for family in families if family.grm), None)
+    return fitted["diagnostics"]["versions"] if fitted else {}
+
+
+REPORTS = Step(
+    handler="reports",
+    consumes=(IterationCompleted, IterationFailed),
+    emits=(),
+    run=write_report,
+    workers=1,
+)

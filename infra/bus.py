@@ -1,0 +1,161 @@
+"""The bus: steps and sagas become FastStream subscribers, outgoing events become messages.
+
+Names: an event travels on ``<prefix><topic>``; ``<handler>.<topic>`` is the subscription of a
+handler, ``<handler>.<topic>.dead`` its dead-letter topic and the subscription that keeps it.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import structlog
+from faststream import AckPolicy, Context
+
+from events.cloudevents import Envelope, InvalidEventError
+from faststream_pubsub import PublishError, PubSubBroker, PubSubMessage, RetryPolicy
+from infra.errors import TransientError
+from infra.once import Dead, Redeliver, Settled, Settlement
+from infra.ports import Outgoing
+from infra.telemetry import span, trace_id
+
+MAX_DELIVERY_ATTEMPTS = 100
+"""For messages that kill their worker each time; every other failure is dead-lettered at once."""
+
+log = structlog.get_logger(__name__)
+
+Decode = Callable[[bytes, Mapping[str, str]], Envelope[Any]]
+Handle = Callable[[Envelope[Any]], Awaitable[Settlement]]
+
+
+class BusPublisher:
+    """The ``Publisher`` port on a broker."""
+
+    def __init__(self, broker: PubSubBroker, prefix: str = "") -> None:
+        self._broker = broker
+        self._prefix = prefix
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Publish all at once; raises TransientError when one of them was not confirmed."""
+        results = await asyncio.gather(
+            *(self._one(event) for event in outgoing), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, PublishError):
+                raise TransientError(f"publish failed: {result}") from result
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _one(self, event: Outgoing) -> None:
+        await self._broker.publish(
+            event.data,
+            topic=self._prefix + event.topic,
+            attributes=dict(event.attributes),
+            ordering_key=event.ordering_key,
+        )
+
+
+def subscription_name(prefix: str, handler: str, topic: str) -> str:
+    """The subscription of a handler to a topic."""
+    return f"{prefix}{handler}.{topic}"
+
+
+def dead_name(subscription: str) -> str:
+    """The dead-letter topic of a subscription, and the subscription that keeps its messages."""
+    return f"{subscription}.dead"
+
+
+def subscribe(
+    broker: PubSubBroker,
+    *,
+    handler: str,
+    topic: str,
+    prefix: str,
+    decode: Decode,
+    handle: Handle,
+    workers: int,
+    max_lease_seconds: float,
+) -> None:
+    """Have a handler's messages decoded, handled in a span, and settled by its outcome."""
+    name = subscription_name(prefix, handler, topic)
+
+    @broker.subscriber(
+        prefix + topic,
+        subscription=name,
+        ack_deadline_seconds=30,
+        retry_policy=RetryPolicy(minimum_backoff_seconds=0.5, maximum_backoff_seconds=10),
+        dead_letter_topic=dead_name(name),
+        max_delivery_attempts=MAX_DELIVERY_ATTEMPTS,
+        max_messages=workers * 4,
+        max_workers=workers,
+        max_lease_seconds=max_lease_seconds,
+        ack_policy=AckPolicy.MANUAL,
+        decoder=_untouched,
+        no_reply=True,
+        title=name,
+    )
+    async def consume(
+        body: bytes,
+        message: Annotated[PubSubMessage, Context("message")],
+    ) -> None:
+        attributes = {key: str(value) for key, value in message.attributes.items()}
+        try:
+            envelope = decode(body, attributes)
+        except InvalidEventError as error:
+            log.warning("invalid_message", subscription=name, reason=str(error))
+            await _reject(message, str(error), error)
+            return
+        await _settle(message, await _handled(handler, envelope, handle))
+
+
+async def _untouched(message: PubSubMessage) -> bytes:
+    return bytes(message.body)
+
+
+async def _handled(handler: str, envelope: Envelope[Any], handle: Handle) -> Settlement:
+    event = envelope.event
+    context = {
+        "handler": handler,
+        "iteration": getattr(event, "iteration", None),
+        "shard": getattr(event, "shard_index", None),
+        "event_id": envelope.id,
+        "trace_id": trace_id(envelope.traceparent),
+    }
+    known = {key: value for key, value in context.items() if value is not None}
+    attributes = {
+        "messaging.system": "gcp_pubsub",
+        "messaging.operation.type": "process",
+        "messaging.message.id": envelope.id,
+        "nexus.subject": event.subject,
+    }
+    with (
+        structlog.contextvars.bound_contextvars(**known),
+        span(
+            f"{handler} {envelope.type}",
+            parent=envelope.traceparent,
+            kind="consumer",
+            attributes=attributes,
+        ),
+    ):
+        return await handle(envelope)
+
+
+async def _settle(message: PubSubMessage, settlement: Settlement) -> None:
+    match settlement:
+        case Settled():
+            await message.ack()
+        case Redeliver(after_seconds):
+            await message.nack(delay_seconds=math.ceil(after_seconds))
+        case Dead(reason):
+            await _reject(message, reason, None)
+
+
+async def _reject(message: PubSubMessage, reason: str, error: InvalidEventError | None) -> None:
+    found = {"dead-letter-field": error.field, "dead-letter-value": error.value} if error else {}
+    attributes = {key: _attribute(value) for key, value in found.items() if value}
+    await message.reject(reason=_attribute(reason), attributes=attributes)
+
+
+def _attribute(value: str) -> str:
+    """At most the 1,024 bytes that Pub/Sub allows an attribute."""
+    return value.encode()[:1024].decode(errors="ignore")

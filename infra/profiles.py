@@ -1,0 +1,155 @@
+"""Profiles: what an iteration asks for, in a registry keyed by cohort."""
+
+from dataclasses import dataclass, field
+
+from events.model import (
+    Corpus,
+    Evaluator,
+    Family,
+    Method,
+    Namespace,
+    Parameters,
+    Sampler,
+    SimulatorEvaluator,
+    namespace_of,
+)
+from infra.errors import ParametersError
+
+# The facets of the five domains, as the IPIP-NEO-120 names them (Johnson, 2014,
+# doi:10.1016/j.jrp.2014.05.003).
+OPENNESS = Family(
+    family="openness",
+    items=(
+        "imagination",
+        "artistic_interests",
+        "emotionality",
+        "adventurousness",
+        "intellect",
+        "liberalism",
+    ),
+)
+CONSCIENTIOUSNESS = Family(
+    family="conscientiousness",
+    items=(
+        "self_efficacy",
+        "orderliness",
+        "dutifulness",
+        "achievement_striving",
+        "self_discipline",
+        "cautiousness",
+    ),
+)
+EXTRAVERSION = Family(
+    family="extraversion",
+    items=(
+        "friendliness",
+        "gregariousness",
+        "assertiveness",
+        "activity_level",
+        "excitement_seeking",
+        "cheerfulness",
+    ),
+)
+AGREEABLENESS = Family(
+    family="agreeableness",
+    items=("trust", "morality", "altruism", "cooperation", "modesty", "sympathy"),
+)
+NEUROTICISM = Family(
+    family="neuroticism",
+    items=(
+        "anxiety",
+        "anger",
+        "depression",
+        "self_consciousness",
+        "immoderation",
+        "vulnerability",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A cohort's run: its size, its families, and the namespace that it may run in."""
+
+    name: str
+    namespace: Namespace
+    corpus: Corpus
+    shards: int
+    families: tuple[Family, ...]
+    sampler: Sampler = field(default_factory=Sampler)
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="smoke",
+            namespace="smoke",
+            corpus=Corpus(personas=10, sessions=6, turns=10),
+            shards=6,
+            families=(OPENNESS,),
+        ),
+        Profile(
+            name="production",
+            namespace="production",
+            corpus=Corpus(personas=2_000, sessions=50, turns=12),
+            shards=1_000,
+            families=(OPENNESS, CONSCIENTIOUSNESS, EXTRAVERSION, AGREEABLENESS, NEUROTICISM),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RealResponses:
+    """Responses to run on in place of the profile's own corpus."""
+
+    respondents: int
+    families: tuple[Family, ...]
+    evaluator: Evaluator
+
+
+def parameters_for(
+    iteration: int,
+    profile: str,
+    *,
+    method: Method = "nuts",
+    seed: int = 0,
+    responses: RealResponses | None = None,
+) -> Parameters:
+    """What the iteration computes.
+
+    Raises:
+        ParametersError: No such profile, or one of the other namespace.
+    """
+    chosen = _checked(iteration, profile)
+    corpus, families = chosen.corpus, chosen.families
+    evaluator: Evaluator = SimulatorEvaluator(seed=seed)
+    if responses is not None:
+        corpus = Corpus(personas=responses.respondents)
+        families, evaluator = responses.families, responses.evaluator
+    return Parameters(
+        profile=profile,
+        corpus=corpus,
+        shards=min(chosen.shards, corpus.talks),
+        families=families,
+        evaluator=evaluator,
+        sampler=chosen.sampler,
+        method=method,
+        seed=seed,
+    )
+
+
+def _checked(iteration: int, profile: str) -> Profile:
+    chosen = PROFILES.get(profile)
+    if chosen is None:
+        raise ParametersError(f"profile {profile!r} is unknown: use {' or '.join(PROFILES)}")
+    namespace = namespace_of(iteration)
+    if chosen.namespace != namespace:
+        others = [name for name, other in PROFILES.items() if other.namespace == namespace]
+        raise ParametersError(
+            f"iteration {iteration} is a {namespace} iteration and profile {profile!r} is for "
+            f"{chosen.namespace}: use --profile {others[0]}, or an iteration "
+            + ("from 0 to 9" if chosen.namespace == "smoke" else "of 10 or more")
+        )
+    return chosen

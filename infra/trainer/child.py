@@ -1,0 +1,170 @@
+"""The training process: fits families, one after the other, until its input ends.
+
+Run as ``python -m infra.trainer.child CACHE_DIR``. Frames come in on stdin and go out on what was
+stdout; anything that a library prints goes to stderr.
+"""
+
+import io
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import numpy as np
+
+import calibration
+from calibration.errors import CalibrationError
+from infra import telemetry
+from infra.ports import Training, TrainingJob, TrainingProgress
+from infra.trainer import frames
+
+
+def main() -> None:
+    """Serve until the worker that started this process closes the pipe or dies."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    calibration.configure(cache_dir=sys.argv[1], host_devices=int(sys.argv[2]))
+    telemetry.configure()
+    for job in iter(_inbox(sys.stdin.buffer).get, None):
+        _send(out, _answer(job, lambda progress: _send(out, progress)))
+        telemetry.force_flush()
+
+
+def _inbox(stream: BinaryIO) -> "queue.Queue[TrainingJob]":
+    """Jobs as they come; the process ends at once with the pipe, also in the middle of a fit."""
+    jobs: queue.Queue[TrainingJob] = queue.Queue()
+
+    def listen() -> None:
+        while (job := frames.read(stream)) is not None:
+            jobs.put(job)
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    return jobs
+
+
+def _send(out: BinaryIO, message: object) -> None:
+    out.write(frames.pack(message))
+    out.flush()
+
+
+def _answer(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> object:
+    attributes = {"nexus.family": job.family.family, "nexus.method": job.method}
+    with telemetry.span("fit", parent=job.traceparent, attributes=attributes):
+        try:
+            return train(job, tell)
+        except CalibrationError as error:
+            return error.__class__.__name__, str(error)
+
+
+def train(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> Training:
+    """Fit one family and judge it. Raises CalibrationError."""
+    responses = _responses(job)
+    fit = calibration.fit(
+        responses,
+        seed=job.seed,
+        sampler=calibration.SamplerSettings(**job.sampler.model_dump()),
+        method=job.method,
+        progress=lambda p: tell(TrainingProgress(p.family, p.phase, p.done, p.total)),
+    )
+    tell(TrainingProgress(job.family.family, "invariance", 0, 1))
+    levels = _invariance(responses, job.seed)
+    gates = calibration.judge(fit, levels)
+    return Training(
+        grm_json=calibration.GrmArtefact.from_fit(fit).to_json().encode(),
+        draws_npz=_draws(fit) if fit.draws else None,
+        figures=_figures(fit),
+        gates=tuple(_gate(gate) for gate in gates),
+        metrics=tuple(_metric(estimate) for estimate in fit.estimates),
+        invariance=tuple(_level(row) for row in levels),
+    )
+
+
+def _responses(job: TrainingJob) -> calibration.Responses:
+    counts = job.counts
+    return calibration.Responses.from_columns(
+        job.family.family,
+        counts["respondent"].to_numpy(),
+        counts["item"].to_numpy(zero_copy_only=False),
+        counts["grade"].to_numpy(),
+        count=counts["n"].to_numpy(),
+        items=job.family.items,
+        reversed_items=job.family.reversed,
+    )
+
+
+def _invariance(
+    responses: calibration.Responses, seed: int
+) -> tuple[calibration.InvarianceRow, ...]:
+    """Across two random halves, which must agree where the model holds."""
+    from calibration.invariance import compare, split_groups  # noqa: PLC0415 - loads JAX
+
+    return compare(responses.regrouped(split_groups(responses.n_respondents, seed)))
+
+
+def _draws(fit: calibration.Fit) -> bytes:
+    """Discriminations and thresholds, (chains, draws, items[, cuts]), as float32 ``.npz``."""
+    file = io.BytesIO()
+    kept = {name: fit.draws[name].astype(np.float32) for name in ("discrimination", "thresholds")}
+    np.savez_compressed(file, allow_pickle=False, **kept)
+    return file.getvalue()
+
+
+def _figures(fit: calibration.Fit) -> dict[str, Any]:
+    said = fit.diagnostics
+    return {
+        "method": said.method,
+        "r_hat_max": said.r_hat_max,
+        "ess_bulk_min": said.ess_bulk_min,
+        "ess_tail_min": said.ess_tail_min,
+        "divergences": said.divergences,
+        "sampling_seconds": said.sampling_seconds,
+        "n_respondents": fit.n_respondents,
+        "n_responses": fit.n_responses,
+    }
+
+
+def _gate(gate: calibration.Gate) -> dict[str, Any]:
+    verdict = asdict(gate)
+    verdict["holds"] = not verdict.pop("advisory")
+    return verdict
+
+
+def _metric(estimate: Any) -> dict[str, Any]:  # noqa: ANN401 - ItemEstimate
+    a = estimate.discrimination
+    parameters = (a, *estimate.thresholds)
+    return {
+        "item": estimate.item,
+        "discrimination_mean": a.mean,
+        "discrimination_sd": a.sd,
+        "discrimination_hdi_low": a.hdi95[0],
+        "discrimination_hdi_high": a.hdi95[1],
+        "thresholds": [
+            {"mean": b.mean, "sd": b.sd, "hdi95": list(b.hdi95)} for b in estimate.thresholds
+        ],
+        "r_hat_max": _worst(max, [p.r_hat for p in parameters]),
+        "ess_bulk_min": _worst(min, [p.ess_bulk for p in parameters]),
+        "ess_tail_min": _worst(min, [p.ess_tail for p in parameters]),
+        "n_responses": sum(estimate.category_counts),
+    }
+
+
+def _worst(pick: Callable[[list[float]], float], values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return pick(known) if known else None
+
+
+def _level(row: calibration.InvarianceRow) -> dict[str, Any]:
+    kept = ("level", "log_likelihood", "n_parameters", "aic", "bic", "holds")
+    first = row.level == "configural"
+    return {
+        **{name: getattr(row, name) for name in kept},
+        "delta_bic": None if first else row.delta_bic,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The producer: starts an iteration once, or finds that it was started."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from events.catalogue import IterationStarted
+from events.cloudevents import derived_id
+from events.model import Method, Parameters, ResponsesEvaluator, iteration_subject
+from handlers.digests import sha256, short
+from infra.errors import ParametersError, ResponsesError
+from infra.outbox import outgoing, publish
+from infra.ports import Cause, Claim, ClaimKey, Completed, Held, Ports, Receipt
+from infra.profiles import RealResponses, parameters_for
+from infra.telemetry import span
+
+if TYPE_CHECKING:
+    from infra.ports import Objects
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An iteration as it is asked for, checked; ``csv`` are the responses to run on, if any."""
+
+    iteration: int
+    parameters: Parameters
+    csv: bytes | None = None
+
+    @property
+    def digest(self) -> str:
+        """What the parameters come to, wherever the responses lie."""
+        known = self.parameters.model_dump_json(exclude={"evaluator": {"uri"}})
+        return sha256(known.encode())
+
+
+def request_for(
+    iteration: int,
+    profile: str,
+    objects: "Objects",
+    *,
+    method: Method = "nuts",
+    seed: int = 0,
+    responses: Path | None = None,
+    scales: Path | None = None,
+) -> Request:
+    """Check what is asked for; nothing is written.
+
+    Raises:
+        ParametersError: The profile does not exist or does not fit the iteration.
+        ResponsesError: A file can't be read, or a cell, column or scale can't be used.
+    """
+    if responses is None:
+        if scales is not None:
+            raise ResponsesError(f"--scales {scales} needs --responses: it groups its columns")
+        return Request(iteration, parameters_for(iteration, profile, method=method, seed=seed))
+    csv = _bytes(responses)
+    real = _real_responses(csv, _bytes(scales) if scales else None, responses, objects)
+    parameters = parameters_for(iteration, profile, method=method, seed=seed, responses=real)
+    return Request(iteration, parameters, csv)
+
+
+def _real_responses(
+    csv: bytes, scales: bytes | None, source: Path, objects: "Objects"
+) -> RealResponses:
+    from infra.responses import read_responses  # noqa: PLC0415 - loads NumPy
+
+    file = read_responses(csv, scales=scales, source=source.name)
+    digest = sha256(csv)
+    evaluator = ResponsesEvaluator(uri=objects.uri(responses_key(digest)), digest=digest)
+    return RealResponses(file.respondents, file.families, evaluator)
+
+
+def responses_key(digest: str) -> str:
+    """Where responses are kept."""
+    return f"responses/{short(digest)}.csv"
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ResponsesError(f"{path} can't be read: {error.strerror}") from None
+
+
+async def start_iteration(request: Request, ports: Ports) -> bool:
+    """Start the iteration; False when it was started before with the same parameters.
+
+    An iteration that is under way is told again that it has started, which heals what a lost
+    bus has forgotten, and changes nothing else.
+
+    Raises:
+        ParametersError: It was started with other parameters.
+    """
+    key = ClaimKey(iteration_subject(request.iteration), "start")
+    event = IterationStarted(iteration=request.iteration, parameters=request.parameters)
+    with span(f"start iteration {request.iteration}", kind="producer"):
+        leaving = outgoing(event, cause=str(key), source="producer", ports=ports)
+    now = ports.clock()
+    cause = Cause(
+        derived_id("producer", event), event.type, now, leaving.attributes.get("traceparent")
+    )
+    taken = await ports.ledger.claim(
+        key,
+        cause=cause,
+        owner=ports.owner,
+        now=now,
+        lease_seconds=ports.retrying.lease_seconds,
+    )
+    match taken:
+        case Completed():
+            refuse_other_parameters(request, taken.receipt)
+            await publish(taken.outgoing, ports)
+            return False
+        case Held():
+            raise ParametersError(
+                f"iteration {request.iteration} is being started by {taken.owner}: "
+                "wait a moment, then look with nexus status"
+            )
+        case Claim():
+            if request.csv is not None:
+                await ports.objects.put_once(responses_key(sha256(request.csv)), request.csv)
+            receipt = Receipt(digest=request.digest)
+            await ports.ledger.complete(taken, receipt, [leaving], now=ports.clock())
+            await publish([leaving], ports)
+            return True
+
+
+def refuse_other_parameters(request: Request, receipt: Receipt) -> None:
+    """Raises ParametersError when the iteration was started with other parameters."""
+    if receipt.digest != request.digest:
+        raise ParametersError(
+            f"iteration {request.iteration} exists with other parameters "
+            f"({short(receipt.digest)}, asked for {short(request.digest)}): "
+            "use another number, or the same profile, responses, scales, method and seed"
+        )

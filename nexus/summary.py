@@ -1,0 +1,129 @@
+"""What came of an iteration, as ``run`` and ``status`` tell it, from the ledger alone."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from events.model import family_subject, iteration_subject, namespace_of
+from infra.effects import Effects
+from infra.ports import ClaimKey, Ledger, StepRecord, StepStatus
+from sagas.iteration import ENDED
+
+Document = dict[str, Any]
+
+
+async def summary(
+    iteration: int, ledger: Ledger, *, replayed: bool = False, effects: Effects | None = None
+) -> Document | None:
+    """The document of ``nexus run --json``; None when the ledger knows no such iteration."""
+    subject = iteration_subject(iteration)
+    record = await ledger.saga("iteration", subject)
+    steps = {step.key: step for step in await ledger.steps(subject)}
+    start = steps.get(ClaimKey(subject, "start"))
+    if record is None:
+        return _only_started(iteration) if start else None
+    state = record.state
+    merged = [step for step in steps.values() if step.key.step == "merge" and step.receipt]
+    report = steps.get(ClaimKey(subject, "reports"))
+    return {
+        "iteration": iteration,
+        "namespace": namespace_of(iteration),
+        "status": state["phase"] if state["phase"] in ENDED else "running",
+        "phase": state["phase"],
+        "reason": state["reason"],
+        "replayed": replayed,
+        "shards": {
+            "requested": state["parameters"]["shards"],
+            "merged": len(state["merged"]),
+            "failed": len(state["failed_shards"]),
+        },
+        "rows_merged": sum(step.receipt.counts["rows"] for step in merged if step.receipt),
+        "effects": asdict(effects or Effects()),
+        "families": [
+            _family(iteration, family["family"], state["families"], steps)
+            for family in state["parameters"]["families"]
+        ],
+        "receipts": _receipts(steps),
+        "report": report.receipt.uris["report"] if report and report.receipt else None,
+    }
+
+
+def _only_started(iteration: int) -> Document:
+    return {
+        "iteration": iteration,
+        "namespace": namespace_of(iteration),
+        "status": "running",
+        "phase": "started",
+        "reason": None,
+        "replayed": False,
+        "shards": {"requested": 0, "merged": 0, "failed": 0},
+        "rows_merged": 0,
+        "effects": asdict(Effects()),
+        "families": [],
+        "receipts": [],
+        "report": None,
+    }
+
+
+def _family(
+    iteration: int,
+    family: str,
+    statuses: Mapping[str, str],
+    steps: Mapping[ClaimKey, StepRecord],
+) -> Document:
+    subject = family_subject(iteration, family)
+    training = steps.get(ClaimKey(subject, "training"))
+    promotion = steps.get(ClaimKey(subject, "promotion"))
+    receipt = training.receipt if training else None
+    figures = receipt.details["figures"] if receipt else {}
+    gates = receipt.details["gates"] if receipt else []
+    reason = promotion.receipt.details["reason"] if promotion and promotion.receipt else None
+    failed = next(
+        (
+            step.reason
+            for step in (training, promotion)
+            if step and step.status is StepStatus.FAILED
+        ),
+        None,
+    )
+    return {
+        "family": family,
+        "status": statuses.get(family, "waiting"),
+        "reason": reason or failed,
+        **{
+            name: figures.get(name)
+            for name in (
+                "method",
+                "r_hat_max",
+                "ess_bulk_min",
+                "ess_tail_min",
+                "divergences",
+                "sampling_seconds",
+            )
+        },
+        "gates": {str(gate["number"]): _word(gate) for gate in gates},
+        "grm": receipt.uris["grm"] if receipt else None,
+        "calibration_metrics_rows": receipt.counts["calibration_metrics"] if receipt else 0,
+        "invariance_rows": receipt.counts["invariance"] if receipt else 0,
+    }
+
+
+def _word(gate: Mapping[str, Any]) -> str:
+    if gate["passed"]:
+        return "passed"
+    return "failed" if gate["holds"] else "noted"
+
+
+def _receipts(steps: Mapping[ClaimKey, StepRecord]) -> list[Document]:
+    """One for each step of each shard, in order."""
+    found = [
+        (int(shard), step)
+        for step in steps.values()
+        for _, kind, shard in (step.key.subject.rpartition("/shard/"),)
+        if kind and step.receipt is not None
+    ]
+    return [
+        {"shard_index": shard, "step": step.key.step, "digest": step.receipt.digest}
+        for shard, step in sorted(found, key=lambda pair: (pair[0], pair[1].key.step))
+        if step.receipt is not None
+    ]

@@ -1,0 +1,163 @@
+"""The iteration saga: asks for the shards, counts them in, asks for the fits, ends the run."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from events.catalogue import (
+    FamilyFailed,
+    FamilyHeld,
+    FamilyPromoted,
+    IterationCompleted,
+    IterationFailed,
+    IterationStarted,
+    ShardFailed,
+    ShardMerged,
+    ShardRequested,
+    TrainingRequested,
+)
+from events.model import Event, Frozen, Parameters, iteration_subject
+from sagas.engine import Decision, Saga
+
+Phase = Literal["grading", "training", "completed", "partial", "failed"]
+FamilyStatus = Literal["training", "promoted", "held", "failed"]
+ENDED: frozenset[str] = frozenset({"completed", "partial", "failed"})
+
+
+class IterationState(Frozen):
+    """What the saga knows: which shards are in, how each family stands."""
+
+    iteration: int
+    parameters: Parameters
+    phase: Phase = "grading"
+    merged: frozenset[int] = frozenset()
+    failed_shards: frozenset[int] = frozenset()
+    families: Mapping[str, FamilyStatus] = Field(default_factory=dict)
+    reason: str | None = None
+    started_at: datetime
+    ended_at: datetime | None = None
+
+
+def decide(state: IterationState | None, event: Event, now: datetime) -> Decision[IterationState]:
+    """What follows from an event; what comes late or twice changes nothing."""
+    if isinstance(event, IterationStarted):
+        return _start(event, now) if state is None else Decision(state)
+    if state is None or state.phase in ENDED:
+        return Decision(state)
+    return _progress(state, event, now)
+
+
+def _progress(state: IterationState, event: Event, now: datetime) -> Decision[IterationState]:
+    match event:
+        case ShardMerged(shard_index=index):
+            merged = state.merged | {index}
+            counted = {"merged": merged, "failed_shards": state.failed_shards - {index}}
+            return _after_shard(state.model_copy(update=counted), now)
+        case ShardFailed(shard_index=index) if index not in state.merged:
+            failed = state.failed_shards | {index}
+            return _after_shard(state.model_copy(update={"failed_shards": failed}), now)
+        case FamilyPromoted(family=family):
+            return _after_family(_with_family(state, family, "promoted"), now)
+        case FamilyHeld(family=family):
+            return _after_family(_with_family(state, family, "held"), now)
+        case FamilyFailed(family=family, reason=reason):
+            failing = _with_family(state, family, "failed")
+            return _after_family(failing.model_copy(update={"reason": reason}), now)
+        case _:
+            return Decision(state)
+
+
+def _start(event: IterationStarted, now: datetime) -> Decision[IterationState]:
+    state = IterationState(iteration=event.iteration, parameters=event.parameters, started_at=now)
+    return Decision(state, tuple(_shard(event, index) for index in range(event.parameters.shards)))
+
+
+def _shard(event: IterationStarted, index: int) -> ShardRequested:
+    asked = event.parameters
+    first, end = (asked.corpus.talks * place // asked.shards for place in (index, index + 1))
+    return ShardRequested(
+        iteration=event.iteration,
+        shard_index=index,
+        first_talk=first,
+        end_talk=end,
+        corpus=asked.corpus,
+        families=asked.families,
+        evaluator=asked.evaluator,
+    )
+
+
+def _after_shard(state: IterationState, now: datetime) -> Decision[IterationState]:
+    if state.phase != "grading":
+        return Decision(state)
+    if len(state.merged) + len(state.failed_shards) < state.parameters.shards:
+        return Decision(state)
+    if state.failed_shards:
+        lost = ", ".join(str(index) for index in sorted(state.failed_shards)[:10])
+        return _fail(state, f"shards failed: {lost}", now)
+    families = dict.fromkeys((family.family for family in state.parameters.families), "training")
+    training = state.model_copy(update={"phase": "training", "families": families})
+    return Decision(training, _trainings(state))
+
+
+def _trainings(state: IterationState) -> tuple[TrainingRequested, ...]:
+    asked = state.parameters
+    return tuple(
+        TrainingRequested(
+            iteration=state.iteration,
+            family=family.family,
+            scale=family,
+            method=asked.method,
+            sampler=asked.sampler,
+            seed=asked.seed,
+        )
+        for family in asked.families
+    )
+
+
+def _with_family(state: IterationState, family: str, status: FamilyStatus) -> IterationState:
+    return state.model_copy(update={"families": {**state.families, family: status}})
+
+
+def _after_family(state: IterationState, now: datetime) -> Decision[IterationState]:
+    statuses = state.families
+    if state.phase != "training" or "training" in statuses.values():
+        return Decision(state)
+    if all(status == "failed" for status in statuses.values()):
+        return _fail(state, f"no family could be calibrated: {state.reason}", now)
+    status = "partial" if "failed" in statuses.values() else "completed"
+    done = IterationCompleted(
+        iteration=state.iteration,
+        status=status,
+        promoted=_names(statuses, "promoted"),
+        held=_names(statuses, "held"),
+        failed=_names(statuses, "failed"),
+    )
+    return Decision(state.model_copy(update={"phase": status, "ended_at": now}), (done,))
+
+
+def _names(statuses: Mapping[str, FamilyStatus], wanted: FamilyStatus) -> tuple[str, ...]:
+    return tuple(sorted(name for name, status in statuses.items() if status == wanted))
+
+
+def _fail(state: IterationState, reason: str, now: datetime) -> Decision[IterationState]:
+    ended = state.model_copy(update={"phase": "failed", "ended_at": now, "reason": reason})
+    return Decision(ended, (IterationFailed(iteration=state.iteration, reason=reason),))
+
+
+ITERATION = Saga(
+    name="iteration",
+    state=IterationState,
+    consumes=(
+        IterationStarted,
+        ShardMerged,
+        ShardFailed,
+        FamilyPromoted,
+        FamilyHeld,
+        FamilyFailed,
+    ),
+    emits=(ShardRequested, TrainingRequested, IterationCompleted, IterationFailed),
+    key=lambda event: iteration_subject(event.iteration),
+    decide=decide,
+)
