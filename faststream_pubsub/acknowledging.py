@@ -18,6 +18,8 @@ from faststream_pubsub.errors import AcknowledgeError
 
 PATIENCE_SECONDS: Final = 60.0
 EXTENSION_PATIENCE_SECONDS: Final = 5.0
+# nothing waits for an ack but the service, which counts in seconds
+_REST_SECONDS: Final = 0.01
 _TRANSIENT_PREFIX: Final = "TRANSIENT_"
 _DETAILS: Final = "grpc-status-details-bin"
 
@@ -74,10 +76,15 @@ class Acknowledger:
         self._subscription = subscription
         self._on_lost = on_lost
         self._on_error = on_error
-        self._acks: Coalescer[_Ack] = Coalescer(self._send_acks, max_items=wire.MAX_ACK_IDS)
+        self._acks: Coalescer[_Ack] = Coalescer(
+            self._send_acks,
+            max_items=wire.MAX_ACK_IDS,
+            rest_seconds=_REST_SECONDS,
+        )
         self._deadlines: Coalescer[_Deadline] = Coalescer(
             self._send_deadlines,
             max_items=wire.MAX_ACK_IDS,
+            rest_seconds=_REST_SECONDS,
         )
 
     def ack(self, delivery: Delivery) -> None:

@@ -15,7 +15,15 @@ class Coalescer(Generic[Item]):
     the order of calls. The task lives only as long as there is something to send.
     """
 
-    __slots__ = ("_max_items", "_max_weight", "_send", "_task", "_waiting", "_weigh")
+    __slots__ = (
+        "_max_items",
+        "_max_weight",
+        "_rest_seconds",
+        "_send",
+        "_task",
+        "_waiting",
+        "_weigh",
+    )
 
     def __init__(
         self,
@@ -24,6 +32,7 @@ class Coalescer(Generic[Item]):
         max_items: int,
         weigh: Callable[[Item], int] | None = None,
         max_weight: int = 0,
+        rest_seconds: float = 0.0,
     ) -> None:
         """Prepare an idle coalescer.
 
@@ -32,11 +41,13 @@ class Coalescer(Generic[Item]):
             max_items: Most items in one call.
             weigh: Weight of an item, bytes for instance; None if only the count matters.
             max_weight: Most weight in one call, if there is more than one item.
+            rest_seconds: Pause after a call, so that more items gather for the next.
         """
         self._send = send
         self._max_items = max_items
         self._weigh = weigh
         self._max_weight = max_weight
+        self._rest_seconds = rest_seconds
         self._waiting: deque[Item] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -81,6 +92,8 @@ class Coalescer(Generic[Item]):
         try:
             while self._waiting:
                 await self._send(self._next_batch())
+                if self._rest_seconds:
+                    await asyncio.sleep(self._rest_seconds)
         finally:
             self._task = None
 

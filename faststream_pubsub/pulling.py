@@ -23,6 +23,7 @@ REASON_ATTRIBUTE: Final = "dead-letter-reason"
 LEASE_TICK_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 30.0
 _FLUSH_SECONDS: Final = 10.0
+_HALF_CLOSE_SECONDS: Final = 1.0
 
 Log: TypeAlias = Callable[[int, str, BaseException | None], None]
 Handler: TypeAlias = Callable[[Delivery], Awaitable[object]]
@@ -73,6 +74,7 @@ class Pulling:
         self._room = asyncio.Event()
         self._delays = full_jitter()
         self._exactly_once = settings.enable_exactly_once_delivery
+        self._stopping = False
         self._stream: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -97,8 +99,20 @@ class Pulling:
 
     async def stop_reading(self) -> None:
         """Read no more, and give back at once what no handler has begun."""
-        await _cancel(self._reader)
+        self._stopping = True
+        self._room.set()
         self._release(self._queue.take_all())
+        await self._half_close()
+        await _cancel(self._reader)
+
+    async def _half_close(self) -> None:
+        # a server that is only cut off may go on to lease messages to this stream
+        if self._stream is None or self._reader is None:
+            return
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            async with asyncio.timeout(_HALF_CLOSE_SECONDS):
+                await self._stream.done_writing()
+                await asyncio.shield(self._reader)
 
     async def close(self) -> None:
         """Stop for good: unsettled messages are released, queued acks are sent."""
@@ -215,17 +229,19 @@ class Pulling:
     # reading
 
     async def _read_for_ever(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await self._read_one_stream()
             except grpc.aio.AioRpcError as error:
                 await self._after_end(error.code(), error.details())
-            await asyncio.sleep(next(self._delays))
+            if not self._stopping:
+                await asyncio.sleep(next(self._delays))
 
     async def _read_one_stream(self) -> None:
-        stream = self._stream = self._client.rpcs.streaming_pull()
+        stream = self._client.rpcs.streaming_pull()
         try:
             await stream.write(self._opening())
+            self._stream = stream
             while (response := await stream.read()) is not grpc.aio.EOF:
                 self._take(response)
                 if self._is_full():
@@ -257,6 +273,9 @@ class Pulling:
             )
             for received in response.received_messages
         ]
+        if self._stopping:
+            self._acknowledger.set_deadline(deliveries, 0)
+            return
         self._leases.begin(deliveries, now=asyncio.get_running_loop().time())
         self._queue.put(deliveries)
 
@@ -267,7 +286,7 @@ class Pulling:
         )
 
     async def _wait_for_room(self) -> None:
-        while self._is_full():
+        while self._is_full() and not self._stopping:
             self._room.clear()
             await self._room.wait()
 
