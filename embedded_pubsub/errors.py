@@ -16,6 +16,12 @@ class InvalidArgumentError(PubSubError):
     code = "INVALID_ARGUMENT"
 
 
+class OutOfRangeError(PubSubError):
+    """A number is well formed but beyond what is allowed."""
+
+    code = "OUT_OF_RANGE"
+
+
 class NotFoundError(PubSubError):
     """A named resource does not exist."""
 

@@ -7,7 +7,7 @@ rule.
 
 import re
 
-from embedded_pubsub.errors import InvalidArgumentError, UnimplementedError
+from embedded_pubsub.errors import InvalidArgumentError, OutOfRangeError, UnimplementedError
 from embedded_pubsub.protos import Proto
 
 MAX_MESSAGES_PER_REQUEST = 1000
@@ -165,12 +165,11 @@ def _check_retry_policy(policy: Proto) -> None:
 
 def _check_dead_letter_policy(policy: Proto) -> None:
     check_name("dead_letter_policy.dead_letter_topic", policy.dead_letter_topic, "topics")
-    if policy.max_delivery_attempts:
-        check_range(
-            "dead_letter_policy.max_delivery_attempts",
-            policy.max_delivery_attempts,
-            MIN_DELIVERY_ATTEMPTS,
-            MAX_DELIVERY_ATTEMPTS,
+    attempts = policy.max_delivery_attempts
+    if attempts and not MIN_DELIVERY_ATTEMPTS <= attempts <= MAX_DELIVERY_ATTEMPTS:
+        raise OutOfRangeError(
+            f"dead_letter_policy.max_delivery_attempts: {attempts} is not between "
+            f"{MIN_DELIVERY_ATTEMPTS} and {MAX_DELIVERY_ATTEMPTS}."
         )
 
 

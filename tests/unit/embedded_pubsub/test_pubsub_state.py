@@ -1,0 +1,295 @@
+"""The state machine of the whole server, driven by protobufs and a number for the time."""
+
+import pytest
+
+from embedded_pubsub import protos
+from embedded_pubsub.changes import (
+    DropMessage,
+    PutAck,
+    PutAttempt,
+    PutMessage,
+    PutSnapshot,
+    PutSubscription,
+    PutTopic,
+)
+from embedded_pubsub.delivery import Consumer
+from embedded_pubsub.errors import FailedPreconditionError, NotFoundError, StaleAckIdError
+from embedded_pubsub.state import PubSub
+from embedded_pubsub.store import Saved
+
+TOPIC = "projects/p/topics/topic"
+DEAD = "projects/p/topics/dead"
+FIRST = "projects/p/subscriptions/first"
+SECOND = "projects/p/subscriptions/second"
+SNAPSHOT = "projects/p/snapshots/snapshot"
+DAY = 86_400
+
+
+class World:
+    """A state machine and the store's rows that its changes make."""
+
+    def __init__(self, saved=None):
+        self.state = PubSub(saved or Saved())
+        self.log = []
+
+    def topic(self, name=TOPIC, **settings):
+        self.state.create_topic(protos.Topic(name=name, **settings))
+        return self
+
+    def subscribe(self, name=FIRST, topic=TOPIC, **settings):
+        self.state.create_subscription(protos.Subscription(name=name, topic=topic, **settings))
+        return self
+
+    def publish(self, *bodies, topic=TOPIC, now=0.0, **attributes):
+        messages = [protos.PubsubMessage(data=b.encode(), attributes=attributes) for b in bodies]
+        request = protos.PublishRequest(topic=topic, messages=messages)
+        publication = self.state.prepare(request, now)
+        self.state.changes.extend(publication.changes())
+        self.state.deliver(publication)
+        return publication.message_ids()
+
+    def take(self, name=FIRST, now=0.0, count=100):
+        subscription = self.state.subscription(name)
+        return self.state.take(subscription, Consumer(), now, count, 10**9)
+
+    def bodies(self, name=FIRST, now=0.0):
+        return [body_of(lease) for lease in self.take(name, now)]
+
+    def ack(self, *leases, name=FIRST, now=0.0):
+        ids = [lease.ack_id for lease in leases]
+        self.state.acknowledge(self.state.subscription(name), ids, now)
+
+    def nack(self, *leases, name=FIRST, now=0.0):
+        ids = [lease.ack_id for lease in leases]
+        subscription = self.state.subscription(name)
+        self.state.modify_deadlines(subscription, ids, [0] * len(ids), now)
+
+    def changes(self, kind):
+        self.log += self.state.changes
+        self.state.changes = []
+        return [change for change in self.log if isinstance(change, kind)]
+
+    def restarted(self):
+        """Give the world that a store with these changes would give back."""
+        dropped = {change.seq for change in self.changes(DropMessage)}
+        latest = {change.number: change for change in self.changes(PutSubscription)}
+        return World(
+            Saved(
+                opening=2,
+                topics=self.changes(PutTopic),
+                subscriptions=list(latest.values()),
+                snapshots=self.changes(PutSnapshot),
+                messages=[m for m in self.changes(PutMessage) if m.seq not in dropped],
+                acks=frozenset(self.changes(PutAck)),
+                attempts=self.changes(PutAttempt),
+            )
+        )
+
+
+def body_of(lease):
+    return protos.PubsubMessage.FromString(lease.entry.message.body).data.decode()
+
+
+@pytest.fixture
+def world():
+    return World().topic().subscribe()
+
+
+def test_last_ack_drops_the_message(world):
+    world.subscribe(SECOND)
+    (message_id,) = world.publish("x")
+    world.ack(*world.take())
+    assert world.changes(PutAck)[0].seq == int(message_id)
+    assert world.changes(DropMessage) == []
+    world.ack(*world.take(SECOND), name=SECOND)
+    assert world.changes(DropMessage) == [DropMessage(int(message_id))]
+
+
+def test_message_that_nobody_wants_is_dropped_at_once():
+    world = World().topic()
+    (message_id,) = world.publish("x")
+    assert world.changes(DropMessage) == [DropMessage(int(message_id))]
+
+
+def test_filtered_out_message_is_not_held():
+    world = World().topic().subscribe(filter="attributes:k")
+    world.publish("no")
+    assert len(world.changes(DropMessage)) == 1
+    world.publish("yes", k="v")
+    assert world.bodies() == ["yes"]
+
+
+def test_deleting_a_subscription_drops_what_only_it_held(world):
+    world.publish("x")
+    world.state.delete_subscription(FIRST)
+    assert len(world.changes(DropMessage)) == 1
+    with pytest.raises(NotFoundError):
+        world.state.subscription(FIRST)
+
+
+def test_subscription_made_between_acceptance_and_delivery_gets_nothing(world):
+    request = protos.PublishRequest(topic=TOPIC, messages=[protos.PubsubMessage(data=b"x")])
+    publication = world.state.prepare(request, 0)
+    world.subscribe(SECOND)
+    world.state.deliver(publication)
+    assert world.bodies() == ["x"]
+    assert world.bodies(SECOND) == []
+
+
+def test_refused_acks_leave_the_others_settled():
+    world = World().topic().subscribe(enable_exactly_once_delivery=True)
+    world.publish("1", "2")
+    good, late = world.take()
+    world.nack(late)
+    with pytest.raises(StaleAckIdError) as refused:
+        world.ack(good, late)
+    assert list(refused.value.failures) == [late.ack_id]
+    assert world.bodies() == ["2"]
+
+
+class TestDeadLetters:
+    @pytest.fixture
+    def world(self):
+        policy = {"dead_letter_topic": DEAD, "max_delivery_attempts": 5}
+        world = World().topic().topic(DEAD).subscribe(dead_letter_policy=policy)
+        return world.subscribe(SECOND, DEAD)
+
+    def test_are_forwarded_by_expiry_too(self, world):
+        world.publish("poison")
+        for n in range(5):
+            assert world.bodies(now=n * 10) == ["poison"]
+            world.state.tick(n * 10 + 10)
+        assert world.bodies(now=50) == []
+        assert world.bodies(SECOND, now=50) == ["poison"]
+
+    def test_and_the_settling_of_the_source_are_one_commit(self, world):
+        world.publish("poison")
+        for _ in range(4):
+            world.nack(*world.take())
+        last = world.take()
+        world.changes(PutMessage)
+        world.nack(*last)
+        kinds = [type(change) for change in world.state.changes]
+        assert kinds == [PutMessage, DropMessage]
+
+    def test_go_on_being_delivered_while_their_topic_is_gone(self, world):
+        world.state.delete_topic(DEAD)
+        world.publish("poison")
+        for _ in range(7):
+            leases = world.take()
+            assert [body_of(lease) for lease in leases] == ["poison"]
+            world.nack(*leases)
+
+
+class TestRetention:
+    def test_unacked_message_is_dropped_after_the_subscriptions_time(self, world):
+        world.publish("old", now=0)
+        world.publish("new", now=DAY)
+        world.state.expire(7 * DAY + 1)
+        assert world.bodies(now=7 * DAY + 1) == ["new"]
+        assert len(world.changes(DropMessage)) == 1
+
+    def test_retained_acked_message_is_dropped_after_the_same_time(self):
+        world = World().topic().subscribe(retain_acked_messages=True)
+        world.publish("x")
+        world.ack(*world.take())
+        assert world.changes(DropMessage) == []
+        world.state.expire(7 * DAY + 1)
+        assert len(world.changes(DropMessage)) == 1
+
+    def test_topic_keeps_messages_for_subscriptions_to_come(self):
+        world = World().topic(message_retention_duration={"seconds": 3600})
+        world.publish("early", now=100)
+        world.subscribe()
+        assert world.bodies() == []
+        world.state.seek_to_time(world.state.subscription(FIRST), 50, now=200)
+        assert world.bodies(now=200) == ["early"]
+        world.state.delete_subscription(FIRST)
+        assert world.changes(DropMessage) == []
+        world.state.expire(100 + 3601)
+        assert len(world.changes(DropMessage)) == 1
+
+
+class TestSeek:
+    def test_keeps_the_order_of_a_key(self):
+        world = World().topic()
+        world.subscribe(retain_acked_messages=True, enable_message_ordering=True)
+        for n in range(4):
+            request = protos.PublishRequest(topic=TOPIC)
+            request.messages.add(data=str(n).encode(), ordering_key="k")
+            world.state.deliver(world.state.prepare(request, n))
+        leases = world.take()
+        world.ack(*leases[:2])
+        world.state.seek_to_time(world.state.subscription(FIRST), 1, now=10)
+        assert world.bodies(now=10) == ["1", "2", "3"]
+
+    def test_snapshot_of_a_deleted_topic_is_refused(self, world):
+        world.state.delete_topic(TOPIC)
+        request = protos.CreateSnapshotRequest(name=SNAPSHOT, subscription=FIRST)
+        with pytest.raises(FailedPreconditionError):
+            world.state.create_snapshot(request, 0)
+
+    def test_snapshot_expires_seven_days_after_its_oldest_message(self, world):
+        world.publish("x", now=0)
+        request = protos.CreateSnapshotRequest(name=SNAPSHOT, subscription=FIRST)
+        snapshot = world.state.create_snapshot(request, now=DAY)
+        assert snapshot.expire_time.seconds == 7 * DAY
+        world.state.expire(7 * DAY)
+        with pytest.raises(NotFoundError):
+            world.state.snapshot(SNAPSHOT)
+
+
+class TestRestart:
+    def test_brings_back_what_is_unsettled_in_order(self, world):
+        world.publish("1", "2", "3")
+        leases = world.take()
+        world.ack(leases[1])
+        assert world.restarted().bodies() == ["1", "3"]
+
+    def test_keeps_each_subscriptions_own_view(self, world):
+        world.subscribe(SECOND, filter="attributes:k")
+        world.publish("plain")
+        world.publish("marked", k="v")
+        world.ack(*world.take(SECOND), name=SECOND)
+        again = world.restarted()
+        assert again.bodies() == ["plain", "marked"]
+        assert again.bodies(SECOND) == []
+
+    def test_gives_new_ids(self, world):
+        (before,) = world.publish("1")
+        (after,) = world.restarted().publish("2")
+        assert int(after) > int(before) + 1000
+
+    def test_subscription_of_a_deleted_topic_keeps_its_messages(self, world):
+        world.publish("x")
+        world.state.delete_topic(TOPIC)
+        again = world.restarted()
+        assert again.bodies() == ["x"]
+        assert again.state.subscription(FIRST).config.topic == "_deleted-topic_"
+
+    def test_counts_the_lease_that_was_lost(self):
+        policy = {"dead_letter_topic": DEAD, "max_delivery_attempts": 5}
+        world = World().topic().topic(DEAD).subscribe(dead_letter_policy=policy)
+        world.publish("x")
+        world.take()
+        (lease,) = world.restarted().take()
+        assert lease.entry.failures == 1
+
+    def test_snapshot_still_brings_back_its_messages(self, world):
+        world.publish("backlog")
+        world.state.create_snapshot(
+            protos.CreateSnapshotRequest(name=SNAPSHOT, subscription=FIRST), 0
+        )
+        world.publish("after")
+        world.ack(*world.take())
+        again = world.restarted()
+        assert again.bodies() == []
+        again.state.seek_to_snapshot(again.state.subscription(FIRST), SNAPSHOT, 0)
+        assert again.bodies() == ["backlog", "after"]
+
+    def test_ack_from_before_still_counts_without_exactly_once(self, world):
+        world.publish("x")
+        leases = world.take()
+        again = world.restarted()
+        again.ack(*leases)
+        assert again.bodies() == []
