@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -20,6 +20,13 @@ from calibration.errors import CalibrationError
 from infra import telemetry
 from infra.ports import Training, TrainingJob, TrainingProgress
 from infra.trainer import frames
+
+if TYPE_CHECKING:
+    # As annotations only: JAX must not load before its flags are set.
+    from calibration.data import Responses
+    from calibration.gates import Gate
+    from calibration.invariance import InvarianceRow
+    from calibration.results import Fit, ItemEstimate
 
 
 def main() -> None:
@@ -83,7 +90,7 @@ def train(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> Trainin
     )
 
 
-def _responses(job: TrainingJob) -> calibration.Responses:
+def _responses(job: TrainingJob) -> "Responses":
     counts = job.counts
     return calibration.Responses.from_columns(
         job.family.family,
@@ -96,16 +103,14 @@ def _responses(job: TrainingJob) -> calibration.Responses:
     )
 
 
-def _invariance(
-    responses: calibration.Responses, seed: int
-) -> tuple[calibration.InvarianceRow, ...]:
+def _invariance(responses: "Responses", seed: int) -> tuple["InvarianceRow", ...]:
     """Across two random halves, which must agree where the model holds."""
     from calibration.invariance import compare, split_groups  # noqa: PLC0415 - loads JAX
 
     return compare(responses.regrouped(split_groups(responses.n_respondents, seed)))
 
 
-def _draws(fit: calibration.Fit) -> bytes:
+def _draws(fit: "Fit") -> bytes:
     """Discriminations and thresholds, (chains, draws, items[, cuts]), as float32 ``.npz``."""
     file = io.BytesIO()
     kept = {name: fit.draws[name].astype(np.float32) for name in ("discrimination", "thresholds")}
@@ -113,7 +118,7 @@ def _draws(fit: calibration.Fit) -> bytes:
     return file.getvalue()
 
 
-def _figures(fit: calibration.Fit) -> dict[str, Any]:
+def _figures(fit: "Fit") -> dict[str, Any]:
     said = fit.diagnostics
     return {
         "method": said.method,
@@ -127,13 +132,13 @@ def _figures(fit: calibration.Fit) -> dict[str, Any]:
     }
 
 
-def _gate(gate: calibration.Gate) -> dict[str, Any]:
+def _gate(gate: "Gate") -> dict[str, Any]:
     verdict = asdict(gate)
     verdict["holds"] = not verdict.pop("advisory")
     return verdict
 
 
-def _metric(estimate: Any) -> dict[str, Any]:  # noqa: ANN401 - ItemEstimate
+def _metric(estimate: "ItemEstimate") -> dict[str, Any]:
     a = estimate.discrimination
     parameters = (a, *estimate.thresholds)
     return {
@@ -157,7 +162,7 @@ def _worst(pick: Callable[[list[float]], float], values: list[float | None]) -> 
     return pick(known) if known else None
 
 
-def _level(row: calibration.InvarianceRow) -> dict[str, Any]:
+def _level(row: "InvarianceRow") -> dict[str, Any]:
     kept = ("level", "log_likelihood", "n_parameters", "aic", "bic", "holds")
     first = row.level == "configural"
     return {
