@@ -93,18 +93,24 @@ class Journal:
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        try:
+            while self._pending and await self._commit():
+                pass
+        finally:
+            self._task = None
+
+    async def _commit(self) -> bool:
+        batch, self._pending = self._pending, []
+        changes = [change for write in batch for change in write.changes]
         loop = asyncio.get_running_loop()
-        while self._pending:
-            batch, self._pending = self._pending, []
-            changes = [change for write in batch for change in write.changes]
-            try:
-                await loop.run_in_executor(self._thread, self._store.commit, changes)
-            except ResourceExhaustedError as error:
-                self._put_back(batch, error)
-                break
-            for write in batch:
-                _finish(write)
-        self._task = None
+        try:
+            await loop.run_in_executor(self._thread, self._store.commit, changes)
+        except ResourceExhaustedError as error:
+            self._put_back(batch, error)
+            return False
+        for write in batch:
+            _finish(write)
+        return True
 
     def _put_back(self, batch: list[_Write], error: PubSubError) -> None:
         for write in batch:

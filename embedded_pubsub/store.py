@@ -6,7 +6,7 @@ back all that it holds; it is not read again.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -71,15 +71,18 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """All that a store holds; `opening` counts how often it was opened, from 1."""
+    """All that a store holds; `opening` counts how often it was opened, from 1.
+
+    `messages` may be read once only: they come from the file as they are asked for.
+    """
 
     opening: int = 1
     topics: Sequence[PutTopic] = ()
     subscriptions: Sequence[PutSubscription] = ()
     snapshots: Sequence[PutSnapshot] = ()
-    messages: Sequence[PutMessage] = ()
+    messages: Iterable[PutMessage] = ()
     acks: frozenset[PutAck] = frozenset()
-    attempts: Sequence[PutAttempt] = field(default=())
+    attempts: Sequence[PutAttempt] = ()
 
 
 class Store(Protocol):
@@ -159,7 +162,7 @@ class SqliteStore:
             topics=[PutTopic(*row) for row in self._rows("topics", "number")],
             subscriptions=[PutSubscription(*row) for row in self._rows("subscriptions", "number")],
             snapshots=[PutSnapshot(*row) for row in self._rows("snapshots", "number")],
-            messages=[PutMessage(*row) for row in self._rows("messages", "seq")],
+            messages=(PutMessage(*row) for row in self._rows("messages", "seq")),
             acks=frozenset(PutAck(*row) for row in self._rows("acks", "seq")),
             attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
         )

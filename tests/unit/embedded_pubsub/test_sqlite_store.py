@@ -1,6 +1,7 @@
 """The SQLite store: what is committed comes back, all or nothing."""
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,7 @@ def reopened(tmp_path):
         store.close()
         store = SqliteStore(tmp_path)
         saved = store.load()
+        saved = replace(saved, messages=list(saved.messages))
         store.close()
         return saved
 
@@ -103,7 +105,7 @@ def test_full_disk_refuses_and_heals(tmp_path):
         store.commit([PutMessage(1, 1, b"x" * 1_000_000)])
     store._connection.execute("PRAGMA max_page_count = 100000")
     store.commit([PutMessage(1, 1, b"x" * 1_000_000)])
-    assert len(store.load().messages) == 1
+    assert len(list(store.load().messages)) == 1
     store.close()
 
 

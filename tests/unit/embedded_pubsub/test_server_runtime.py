@@ -1,0 +1,156 @@
+"""The running state machine: durability before answers, and a disk that fills up."""
+
+import asyncio
+import threading
+
+import pytest
+
+from embedded_pubsub import protos
+from embedded_pubsub.changes import PutAck, PutMessage
+from embedded_pubsub.delivery import Consumer
+from embedded_pubsub.errors import ResourceExhaustedError, UnavailableError
+from embedded_pubsub.runtime import Journal, Runtime
+from embedded_pubsub.store import Saved, SqliteStore
+
+TOPIC = "projects/p/topics/topic"
+SUBSCRIPTION = "projects/p/subscriptions/subscription"
+
+
+class GatedStore:
+    """Holds commits back until it is told, and refuses while it is full."""
+
+    durable = True
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.full = False
+        self.groups = []
+
+    def load(self):
+        return Saved()
+
+    def commit(self, changes):
+        self.entered.set()
+        self.gate.wait()
+        if self.full:
+            raise ResourceExhaustedError("full")
+        self.groups.append(list(changes))
+
+    def close(self):
+        self.gate.set()
+
+
+@pytest.fixture
+async def store():
+    return GatedStore()
+
+
+async def running(store):
+    runtime = Runtime(store, asyncio.get_running_loop().time)
+    state = runtime.state
+    create = [
+        runtime.call(lambda _: state.create_topic(protos.Topic(name=TOPIC))),
+        runtime.call(
+            lambda _: state.create_subscription(protos.Subscription(name=SUBSCRIPTION, topic=TOPIC))
+        ),
+    ]
+    for each in create:
+        await each
+    return runtime
+
+
+def publish(runtime, body=b"x"):
+    messages = [protos.PubsubMessage(data=body)]
+    return runtime.publish(protos.PublishRequest(topic=TOPIC, messages=messages))
+
+
+async def test_what_is_asked_for_during_a_commit_goes_into_the_next_one(store):
+    journal = Journal(store)
+    writes = [journal.write([PutAck(0, 1)])]
+    await asyncio.to_thread(store.entered.wait)
+    writes += [journal.write([PutAck(n, 1)]) for n in range(1, 5)]
+    assert not any(write.done() for write in writes)
+    store.gate.set()
+    await asyncio.gather(*writes)
+    assert [len(group) for group in store.groups] == [1, 4]
+    await journal.close()
+
+
+async def test_publish_is_neither_answered_nor_delivered_before_it_is_durable(store):
+    store.gate.set()
+    runtime = await running(store)
+    feed = runtime.open(runtime.state.subscription(SUBSCRIPTION), Consumer())
+    store.gate.clear()
+    store.entered.clear()
+    publishing = asyncio.create_task(publish(runtime))
+    await asyncio.to_thread(store.entered.wait)
+    assert not publishing.done()
+    assert feed.take() == []
+    store.gate.set()
+    (message_id,) = await publishing
+    assert [str(lease.entry.message.seq) for lease in feed.take()] == [message_id]
+    await runtime.close()
+
+
+async def test_cancelled_publisher_does_not_lose_a_committed_message(store):
+    store.gate.set()
+    runtime = await running(store)
+    feed = runtime.open(runtime.state.subscription(SUBSCRIPTION), Consumer())
+    store.gate.clear()
+    store.entered.clear()
+    publishing = asyncio.create_task(publish(runtime))
+    await asyncio.to_thread(store.entered.wait)
+    publishing.cancel()
+    store.gate.set()
+    while not (leases := feed.take()):
+        await feed.wait()
+    assert len(leases) == 1
+    await runtime.close()
+
+
+async def test_full_disk_refuses_publishes_and_keeps_acks_for_later(store):
+    store.gate.set()
+    runtime = await running(store)
+    await publish(runtime)
+    subscription = runtime.state.subscription(SUBSCRIPTION)
+    (lease,) = runtime.open(subscription, Consumer()).take()
+    store.full = True
+    with pytest.raises(ResourceExhaustedError):
+        await publish(runtime, b"refused")
+    with pytest.raises(ResourceExhaustedError):
+        await runtime.call(lambda now: runtime.state.acknowledge(subscription, [lease.ack_id], now))
+    store.full = False
+    await publish(runtime, b"taken")
+    kept = [change for group in store.groups for change in group]
+    bodies = [
+        protos.PubsubMessage.FromString(change.body).data
+        for change in kept
+        if isinstance(change, PutMessage)
+    ]
+    assert bodies == [b"x", b"taken"]
+    assert any(getattr(change, "seq", None) == lease.entry.message.seq for change in kept[-2:])
+    await runtime.close()
+
+
+async def test_lease_that_runs_out_wakes_the_feed(tmp_path):
+    runtime = await running(SqliteStore(tmp_path))
+    await publish(runtime)
+    subscription = runtime.state.subscription(SUBSCRIPTION)
+    feed = runtime.open(subscription, Consumer(ack_deadline_seconds=0.05))
+    (first,) = feed.take()
+    while not (again := feed.take()):
+        await feed.wait()
+    assert again[0].entry is first.entry
+    await runtime.close()
+
+
+async def test_closing_server_ends_its_feeds(store):
+    store.gate.set()
+    runtime = await running(store)
+    feed = runtime.open(runtime.state.subscription(SUBSCRIPTION), Consumer())
+    runtime.end_feeds()
+    await feed.wait()
+    with pytest.raises(UnavailableError):
+        feed.take()
+    await runtime.close()
