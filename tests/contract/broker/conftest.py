@@ -1,0 +1,187 @@
+"""Servers that the broker's contract holds on: in memory, embedded, and Google's emulator."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from faststream_pubsub import PubSubBroker, TestPubSubBroker
+
+PATIENCE_SECONDS = 8.0
+"""Longer than any release, shorter than the 10 s lease that would hide a lost one."""
+
+
+class GoogleEmulator:
+    """Google's emulator as a child process on one port."""
+
+    def __init__(self, java: str, jar: Path, port: int) -> None:
+        self._command = [
+            java,
+            *("-cp", str(jar), "com.google.cloud.pubsub.testing.v1.Main"),
+            *("--host=127.0.0.1", f"--port={port}"),
+        ]
+        self.target = f"127.0.0.1:{port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        with grpc.insecure_channel(self.target) as channel:
+            grpc.channel_ready_future(channel).result(timeout=60)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _emulator_jar() -> Path | None:
+    gcloud = shutil.which("gcloud")
+    if gcloud is None:
+        return None
+    asked = subprocess.run(
+        [gcloud, "info", "--format=value(installation.sdk_root)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    roots = [Path(asked.stdout.strip() or "/nowhere"), Path(gcloud).resolve().parents[1]]
+    for root in roots:
+        jars = root.glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar")
+        if jar := next(jars, None):
+            return jar
+    return None
+
+
+@pytest.fixture(scope="session")
+def make_google_emulator() -> Callable[[], GoogleEmulator]:
+    java, jar = shutil.which("java"), _emulator_jar()
+    if java is None or jar is None:
+        pytest.skip("Google's Pub/Sub emulator (gcloud component and java) is not installed")
+    return lambda: GoogleEmulator(java, jar, _free_port())
+
+
+@pytest.fixture(scope="session")
+def google_emulator(
+    make_google_emulator: Callable[[], GoogleEmulator],
+) -> Iterator[GoogleEmulator]:
+    emulator = make_google_emulator()
+    emulator.start()
+    yield emulator
+    emulator.kill()
+
+
+@pytest.fixture
+async def embedded_target() -> AsyncIterator[str]:
+    try:
+        from embedded_pubsub import Server
+    except ImportError:
+        pytest.skip("embedded_pubsub.Server can't be imported")
+    async with Server(port=0, data_dir=None) as server:
+        yield server.target
+
+
+@pytest.fixture(params=["embedded", "google"])
+def target(request: pytest.FixtureRequest) -> str:
+    """Address of a real server."""
+    if request.param == "google":
+        return str(request.getfixturevalue("google_emulator").target)
+    return str(request.getfixturevalue("embedded_target"))
+
+
+class Bench:
+    """Makes brokers and runs them."""
+
+    def __init__(self, target: str | None) -> None:
+        self._target = target
+
+    @property
+    def in_memory(self) -> bool:
+        return self._target is None
+
+    def broker(self, **options: Any) -> PubSubBroker:
+        defaults: dict[str, Any] = {"emulator_host": self._target or "unused", "logger": None}
+        return PubSubBroker(**(defaults | options))
+
+    @asynccontextmanager
+    async def running(self, broker: PubSubBroker) -> AsyncIterator[PubSubBroker]:
+        context: AbstractAsyncContextManager[Any] = (
+            TestPubSubBroker(broker, connect_only=False) if self.in_memory else broker
+        )
+        async with context:
+            if not self.in_memory:
+                await broker.start()
+            yield broker
+
+
+@pytest.fixture
+def bench(target: str) -> Bench:
+    """A bench on every real server."""
+    return Bench(target)
+
+
+@pytest.fixture(params=["memory", "embedded", "google"])
+def any_bench(request: pytest.FixtureRequest) -> Bench:
+    """A bench in memory and on every real server."""
+    match request.param:
+        case "memory":
+            return Bench(None)
+        case "google":
+            return Bench(request.getfixturevalue("google_emulator").target)
+        case _:
+            return Bench(request.getfixturevalue("embedded_target"))
+
+
+@pytest.fixture
+def name() -> str:
+    """A topic's name that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:12]}"
+
+
+class Inbox:
+    """What handlers have seen, to wait for."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self._news = asyncio.Condition()
+
+    async def put(self, item: Any) -> None:
+        async with self._news:
+            self.seen.append(item)
+            self._news.notify_all()
+
+    async def wait_for(self, count: int, seconds: float = PATIENCE_SECONDS) -> list[Any]:
+        """Wait until so many are there; what came is in the error otherwise."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(lambda: len(self.seen) >= count)
+        assert len(self.seen) >= count, self.seen
+        return self.seen
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def make_inbox() -> type[Inbox]:
+    return Inbox
