@@ -562,6 +562,36 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_t
 """
 
 
+INSERT_EVENT = """
+INSERT INTO outbox (id, subject, topic, data, attributes, due, ordering_key)
+VALUES ($1, 'smoke/2', 'topic', '', '{}', 0, '')
+"""
+
+
+async def test_a_deadlock_is_tried_again(postgres_url, opened):
+    ledger = await opened(f"{postgres_url}&deadlock_timeout=500ms")
+    held = await claim(ledger)
+    neighbour = await asyncpg.connect(f"{postgres_url}&deadlock_timeout=60s")
+    transaction = neighbour.transaction()
+    await transaction.start()
+    await neighbour.execute(INSERT_EVENT, "b")
+    events = [event("a"), event("b")]
+    waiting = asyncio.create_task(ledger.complete(held, RECEIPT, events, now=NOW))
+    while not await neighbour.fetchval(COUNT_WAITING_SESSIONS):  # noqa: ASYNC110 - the server's state
+        await asyncio.sleep(0.001)
+    # Each now waits for the other's event, until the server ends the ledger's transaction.
+    await neighbour.execute(INSERT_EVENT, "a")
+    await transaction.rollback()
+    await waiting
+    assert await take(ledger) == tuple(events)
+    await neighbour.close()
+
+
+COUNT_WAITING_SESSIONS = """
+SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+"""
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://user:secret@127.0.0.1:1/x", "postgresql:///x?host=/none"]
 )
