@@ -6,7 +6,7 @@ from collections.abc import Iterator
 _random = random.Random()  # noqa: S311 - jitter spreads load, it keeps no secret
 
 
-def full_jitter(*, first_seconds: float = 0.1, cap_seconds: float = 30.0) -> Iterator[float]:
+def full_jitter(*, first_seconds: float = 0.1, cap_seconds: float = 10.0) -> Iterator[float]:
     """Delays in seconds, each uniform between 0 and a bound that doubles up to a cap.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from faststream_pubsub import PubSubBroker
 from faststream_pubsub.annotations import PubSubMessage as Message
 
@@ -32,6 +34,7 @@ async def test_broker_goes_on_after_the_server_was_killed(make_google_emulator, 
     assert inbox.seen[0] == "before"
 
 
+@pytest.mark.parametrize("target", ["embedded"], indirect=True)
 async def test_slow_handler_keeps_its_message(bench, name, inbox):
     broker = bench.broker()
 

@@ -1,0 +1,62 @@
+import asyncio
+
+from faststream_pubsub.coalescer import Coalescer
+
+
+class Line:
+    """A slow line: each call waits to be let through."""
+
+    def __init__(self):
+        self.calls = []
+        self.gate = asyncio.Semaphore(0)
+
+    async def send(self, batch):
+        self.calls.append(batch)
+        await self.gate.acquire()
+
+    async def let_through(self, calls):
+        for _ in range(calls):
+            self.gate.release()
+        await asyncio.sleep(0)
+
+
+async def test_items_gather_while_a_call_is_in_flight():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=100)
+    coalescer.add(0)
+    await asyncio.sleep(0)
+    for item in range(1, 10):
+        coalescer.add(item)
+    await line.let_through(2)
+    await coalescer.flush()
+    assert line.calls == [[0], list(range(1, 10))]
+    assert coalescer.idle
+
+
+async def test_a_batch_holds_no_more_than_allowed():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=3)
+    coalescer.extend(range(7))
+    await line.let_through(3)
+    await coalescer.flush()
+    assert line.calls == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+async def test_a_batch_weighs_no_more_than_allowed_unless_alone():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=10, weigh=len, max_weight=5)
+    coalescer.extend(["aa", "bbb", "c", "dddddddd", "e"])
+    await line.let_through(4)
+    await coalescer.flush()
+    assert line.calls == [["aa", "bbb"], ["c"], ["dddddddd"], ["e"]]
+
+
+async def test_abort_drops_what_waits():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=1)
+    coalescer.extend([1, 2])
+    await asyncio.sleep(0)
+    await coalescer.abort()
+    assert line.calls == [[1]]
+    assert coalescer.idle
+    assert coalescer.take_waiting() == []

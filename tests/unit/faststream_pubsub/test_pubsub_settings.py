@@ -1,0 +1,118 @@
+import pytest
+from faststream.exceptions import SetupError
+
+from faststream_pubsub import InvalidMessageError, PubSubBroker, PubSubMessage, RetryPolicy
+from faststream_pubsub.connection import Address, resolve_address
+from faststream_pubsub.names import add_prefix, default_subscription, resource_path
+from faststream_pubsub.publishing import build_message
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("ack_deadline_seconds", 9, "10 to 600"),
+        ("ack_deadline_seconds", 601, "10 to 600"),
+        ("max_delivery_attempts", 4, "5 to 100"),
+        ("max_delivery_attempts", 101, "5 to 100"),
+        ("max_messages", 0, "1 to"),
+        ("max_bytes", 0, "1 to"),
+        ("max_workers", 0, "1 to"),
+        ("max_lease_seconds", 0, "1 to"),
+        ("max_workers", 1_001, "max_messages"),
+        ("filter", "x" * 257, "256"),
+    ],
+)
+def test_wrong_setting_is_an_error_at_declaration(setting, value, allowed):
+    with pytest.raises(SetupError, match=rf"{setting}.*{allowed}"):
+        PubSubBroker().subscriber("topic", **{setting: value})
+
+
+def test_retry_policy_names_what_is_wrong():
+    with pytest.raises(SetupError, match=r"minimum_backoff_seconds=601.*0 to 600"):
+        RetryPolicy(minimum_backoff_seconds=601)
+    with pytest.raises(SetupError, match=r"minimum_backoff_seconds=20.*maximum_backoff_seconds=5"):
+        RetryPolicy(minimum_backoff_seconds=20, maximum_backoff_seconds=5)
+
+
+def test_subscriber_needs_a_source():
+    with pytest.raises(SetupError, match="topic, a subscription"):
+        PubSubBroker().subscriber()
+
+
+def test_settings_reach_the_subscription():
+    subscriber = PubSubBroker().subscriber(
+        "topic",
+        ack_deadline_seconds=20,
+        enable_message_ordering=True,
+        enable_exactly_once_delivery=True,
+        filter='attributes.kind = "a"',
+        retry_policy=RetryPolicy(minimum_backoff_seconds=1.5, maximum_backoff_seconds=30),
+        dead_letter_topic="topic.dead",
+        max_delivery_attempts=7,
+    )
+    wanted = subscriber.settings.as_subscription(name="n", topic="t", dead_letter_topic="d")
+    assert wanted.ack_deadline_seconds == 20
+    assert wanted.enable_message_ordering
+    assert wanted.enable_exactly_once_delivery
+    assert wanted.filter == 'attributes.kind = "a"'
+    assert wanted.retry_policy.minimum_backoff.ToMilliseconds() == 1_500
+    assert wanted.retry_policy.maximum_backoff.seconds == 30
+    assert wanted.dead_letter_policy.dead_letter_topic == "d"
+    assert wanted.dead_letter_policy.max_delivery_attempts == 7
+    assert subscriber.settings.lease_seconds == 60
+
+
+def test_names():
+    assert resource_path("p", "topics", "abc") == "projects/p/topics/abc"
+    assert resource_path("p", "topics", "projects/q/topics/t") == "projects/q/topics/t"
+    assert add_prefix("x-", "abc") == "x-abc"
+    assert add_prefix("x-", "projects/q/topics/t") == "projects/q/topics/t"
+    assert default_subscription("projects/q/topics/t") == "t-sub"
+
+
+@pytest.mark.parametrize("name", ["ab", "1abc", "a b c", "x" * 256, ""])
+def test_impossible_name_is_refused(name):
+    with pytest.raises(SetupError, match="3 to 255"):
+        resource_path("p", "topics", name)
+
+
+@pytest.mark.parametrize(
+    ("emulator_host", "target", "environ", "address"),
+    [
+        ("a:1", "b:2", {"PUBSUB_EMULATOR_HOST": "c:3"}, Address(target="a:1", emulated=True)),
+        (None, "b:2", {"PUBSUB_EMULATOR_HOST": "c:3"}, Address(target="b:2", emulated=False)),
+        (None, None, {"PUBSUB_EMULATOR_HOST": "c:3"}, Address(target="c:3", emulated=True)),
+        (None, None, {}, Address(target="pubsub.googleapis.com:443", emulated=False)),
+    ],
+)
+def test_server_is_picked_from_the_nearest_source(emulator_host, target, environ, address):
+    assert resolve_address(emulator_host=emulator_host, target=target, environ=environ) == address
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "key", "told"),
+    [
+        (b"", {}, "", "data or at least one attribute"),
+        (b"x", {str(i): "" for i in range(101)}, "", "101 attributes.*100"),
+        (b"x", {"": "v"}, "", "0 bytes"),
+        (b"x", {"k" * 257: "v"}, "", "257 bytes.*256"),
+        (b"x", {"é" * 129: "v"}, "", "258 bytes.*256"),
+        (b"x", {"k": "v" * 1_025}, "", "1025 bytes.*1024"),
+        (b"x", {}, "k" * 1_025, "ordering_key has 1025 bytes.*1024"),
+    ],
+)
+def test_message_beyond_a_limit_is_named(data, attributes, key, told):
+    with pytest.raises(InvalidMessageError, match=told):
+        build_message(data, attributes, key)
+
+
+def test_message_at_the_limits_is_built():
+    attributes = {f"{i:0256}": "v" * 1_024 for i in range(100)}
+    message = build_message(b"x", attributes, "k" * 1_024)
+    assert dict(message.attributes) == attributes
+
+
+@pytest.mark.parametrize("delay_seconds", [-1, 601])
+async def test_nack_delay_out_of_range_is_refused(delay_seconds):
+    with pytest.raises(ValueError, match="0 to 600"):
+        await PubSubMessage(raw_message=None, body=b"").nack(delay_seconds)
