@@ -149,9 +149,13 @@ def test_summary_row_says_what_the_fit_says_of_itself(report, family):
         method="nuts", r_hat_max=1.00387, ess_bulk_min=1234.5, ess_tail_min=987.4, divergences=3,
         sampling_seconds=83.2, n_respondents=2800, n_responses=13957,
     )  # fmt: skip
-    row = page_of(report(families=(family(items=("calm",), figures=figures),))).row(
-        "openness", "✓ promoted"
-    )
+    row = page_of(
+        report(
+            families=(
+                family(items=("calm",), discrimination=None, thresholds=None, figures=figures),
+            )
+        )
+    ).row("openness", "✓ promoted")
     assert row[2:] == ["1.0039", "1,234", "987", "3", "1 min 23 s", "2,800", "3 of 3 passed"]
 
 
@@ -166,7 +170,19 @@ def test_a_held_family_says_why_before_anything_else(report, family):
             reason="two items fit poorly",
         ),
     )  # fmt: skip
-    text = page_of(report(families=(family(items=("calm",), status="held", gates=gates),))).text
+    text = page_of(
+        report(
+            families=(
+                family(
+                    items=("calm",),
+                    discrimination=None,
+                    thresholds=None,
+                    status="held",
+                    gates=gates,
+                ),
+            )
+        )
+    ).text
     first = text.index("R-hat reaches 1.0312 where 1.01 is allowed")
     assert "openness is held back:" in text[:first]
     assert first < text.index("Wall time")
@@ -179,7 +195,17 @@ def test_a_held_family_says_why_before_anything_else(report, family):
 @pytest.mark.parametrize("status", ["held", "failed"])
 def test_a_reason_that_was_given_is_the_one_that_is_shown(report, family, status):
     text = page_of(
-        report(families=(family(items=("calm",), status=status, reason="the chains disagree"),))
+        report(
+            families=(
+                family(
+                    items=("calm",),
+                    discrimination=None,
+                    thresholds=None,
+                    status=status,
+                    reason="the chains disagree",
+                ),
+            )
+        )
     ).text
     assert text.count("the chains disagree") == 2
 
@@ -369,3 +395,10 @@ def test_two_hundred_shards_become_bands(report, timeline_steps):
     assert [(row[0], row[3], row[9]) for row in listed] == [("shard 10", "3", "quota")]
     (drawn,) = (svg for svg in page.named("svg") if "Timeline" in svg["aria-label"])
     assert float(drawn["viewbox"].split()[3]) < 400
+
+
+def test_a_dollar_in_a_name_is_no_formula(report, family):
+    fitted = family(items=("$a_b$",), discrimination=None, thresholds=None)
+    svgs = re.findall(r"<svg.*?</svg>", render(report(families=(fitted,))).decode(), re.DOTALL)
+    (forest,) = (svg for svg in svgs if "Discriminations with" in svg)
+    assert ">$a_b$</text>" in forest
