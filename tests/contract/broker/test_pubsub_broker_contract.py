@@ -256,6 +256,19 @@ async def test_nacked_message_comes_again_and_its_tries_are_counted(bench, name,
         assert await inbox.wait_for(3) == [1, 2, 3]
 
 
+async def test_exactly_once_ack_is_confirmed(bench, name, inbox):
+    broker = bench.broker()
+
+    @broker.subscriber(name, ack_policy=AckPolicy.MANUAL, enable_exactly_once_delivery=True)
+    async def read(message: Message) -> None:
+        await message.ack()
+        await inbox.put(message.committed)
+
+    async with bench.running(broker):
+        await broker.publish("once", topic=name)
+        assert await inbox.wait_for(1) == ["ACKED"]
+
+
 async def test_concurrent_publishes_share_requests(bench, name):
     broker = bench.broker()
     requests: list[int] = []
