@@ -201,8 +201,9 @@ class BigQueryWarehouse:
     # --- reading -----------------------------------------------------------------------
 
     def _query(self, sql: str) -> bigquery.table.RowIterator:
-        job = self._client.query(sql, location=self._location, retry=self._retry)
-        return job.result(retry=self._retry, timeout=JOB_TIMEOUT_SECONDS)
+        # The client's own repetition of whole jobs would go on for ten minutes, unseen.
+        job = self._client.query(sql, location=self._location, retry=self._retry, job_retry=None)
+        return job.result(retry=self._retry, timeout=JOB_TIMEOUT_SECONDS, job_retry=None)
 
     def _select(self, sql: str) -> pa.Table:
         return self._query(sql).to_arrow(create_bqstorage_client=False)
