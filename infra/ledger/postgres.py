@@ -85,6 +85,8 @@ class PostgresLedger(SqlLedger):
             return await _run_until_no_conflict(self._pool, script)
         except (*_UNREACHABLE, asyncpg.OperatorInterventionError) as error:
             raise TransientError(f"the ledger in PostgreSQL does not answer: {error}") from error
+        except asyncpg.TransactionRollbackError as error:
+            raise TransientError(f"the ledger's transaction met others: {error}") from error
         finally:
             self._calls -= 1
             if self._calls == 0:
@@ -98,7 +100,7 @@ async def _run_until_no_conflict(pool: "Pool", script: Callable[[], Script[T]]) 
     for _ in range(_TRIES_AFTER_CONFLICT - 1):
         try:
             return await _run(pool, script())
-        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+        except asyncpg.TransactionRollbackError:  # a deadlock, or the like
             continue
     return await _run(pool, script())
 

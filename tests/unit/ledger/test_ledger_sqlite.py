@@ -92,6 +92,19 @@ async def test_waiting_calls_share_a_transaction(ledger, neighbour):
     assert statements.count("COMMIT") <= 2
 
 
+async def test_a_call_given_up_under_way_takes_nothing_from_its_neighbours(ledger, neighbour):
+    neighbour.execute("BEGIN IMMEDIATE")
+    calls = [asyncio.create_task(claim(ledger, str(number))) for number in range(20)]
+    await ledger.sagas()  # once this is answered, all claims wait
+    while not ledger._writer._waiting.empty():  # noqa: ASYNC110 - the thread's state
+        await asyncio.sleep(0.001)
+    calls[0].cancel()
+    neighbour.execute("COMMIT")
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert all(isinstance(answer, Claim) for answer in answers[1:])
+
+
 async def test_a_full_disk_is_told_to_all_and_leaves_the_ledger_usable(ledger):
     raw = ledger._writer._connection.raw
     pages = raw.execute("PRAGMA page_count").fetchone()[0]
