@@ -1,6 +1,6 @@
 """What handlers and sagas may ask of the world; each port has a folder of adapters beside this."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -450,13 +450,6 @@ class DeadLetter:
     attributes: Mapping[str, str]
     data: bytes
     publish_time: datetime
-
-
-class DeadLetters(Protocol):
-    """Looks at dead-letter subscriptions without taking anything from them."""
-
-    def peek(self, *, limit: int) -> AsyncIterator[DeadLetter]:
-        """The dead letters that wait now, at most ``limit`` for each subscription."""
 
 
 Clock = Callable[[], datetime]

@@ -1,0 +1,1 @@
+"""Faults on purpose, and what must hold all the same."""

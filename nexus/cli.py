@@ -1,0 +1,324 @@
+"""The command line. What a command needs is loaded when it runs, so that ``--help`` is quick."""
+
+import asyncio
+import json as jsonlib
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Event-driven calibration of ordered responses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+dlq = typer.Typer(help="Dead letters: messages that no handler could take.", no_args_is_help=True)
+drill = typer.Typer(help="Drills: faults on purpose, and what must hold.", no_args_is_help=True)
+app.add_typer(dlq, name="dlq")
+app.add_typer(drill, name="drill")
+
+Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON document on stdout.")]
+Iteration = Annotated[int, typer.Argument(min=0, max=999_999, help="The run's number.")]
+Profile = Annotated[str, typer.Option(help="smoke (iterations 0-9) or production (10 and up).")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of simulator and sampler.")]
+Method = Annotated[str, typer.Option(help="nuts or mml.")]
+Responses = Annotated[
+    Path | None, typer.Option(help="CSV of ordered categories to run on, a row per respondent.")
+]
+Scales = Annotated[Path | None, typer.Option(help="TOML that groups the CSV's columns.")]
+err = Console(stderr=True)
+out = Console()
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(envvar="NEXUS_HOME", help="Folder of all embedded state.")
+    ] = None,
+) -> None:
+    context.obj = home
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    iteration: Annotated[int, typer.Option(min=0, max=999_999)] = 0,
+    profile: Profile = "smoke",
+    responses: Responses = None,
+    scales: Scales = None,
+    method: Method = "nuts",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Run the whole system in one process until the iteration ends."""
+    settings = _settings(context)
+    from nexus.progress import RunProgress  # noqa: PLC0415
+    from nexus.run import Watcher, checked_request  # noqa: PLC0415
+    from nexus.run import run as run_iteration  # noqa: PLC0415
+    from nexus.tables import show_run  # noqa: PLC0415
+
+    request = checked_request(
+        settings,
+        iteration,
+        profile,
+        method=_method(method),
+        seed=seed,
+        responses=responses,
+        scales=scales,
+    )
+    with RunProgress(err) as progress:
+        watcher = Watcher(progress.on_state, progress.on_training)
+        document = _run(run_iteration(settings, request, watcher))
+    if json:
+        _print_json(document)
+    else:
+        show_run(document, out)
+    if document["status"] == "failed":
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def start(
+    context: typer.Context,
+    iteration: Iteration,
+    profile: Profile = "smoke",
+    responses: Responses = None,
+    scales: Scales = None,
+    method: Method = "nuts",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Start an iteration; workers (nexus serve) carry it out."""
+    settings = _settings(context)
+    from nexus.run import checked_request  # noqa: PLC0415
+    from nexus.serve import start_only  # noqa: PLC0415
+
+    request = checked_request(
+        settings,
+        iteration,
+        profile,
+        method=_method(method),
+        seed=seed,
+        responses=responses,
+        scales=scales,
+    )
+    started = _run(start_only(settings, request))
+    if json:
+        _print_json({"iteration": iteration, "started": started, "replayed": not started})
+    else:
+        again = "was started before, with the same parameters" if not started else "started"
+        out.print(f"Iteration {iteration} {again}. Follow it: nexus status {iteration} --watch")
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    only: Annotated[str, typer.Option(help="Handlers to serve, separated by commas.")] = "",
+    json: Json = False,
+) -> None:
+    """Work on what comes, until SIGTERM or Ctrl-C."""
+    settings = _settings(context)
+    from nexus.serve import serve as serve_handlers  # noqa: PLC0415
+
+    def ready(handlers: tuple[str, ...], bus: str) -> None:
+        if json:
+            _print_json({"serving": list(handlers), "bus": bus})
+        else:
+            err.print(f"Serving {', '.join(handlers)} on {bus}. Ctrl-C ends it.")
+
+    chosen = tuple(name.strip() for name in only.split(",") if name.strip())
+    _run(_until_signal(serve_handlers(settings, chosen, ready)))
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    iteration: Annotated[int | None, typer.Argument(min=0, max=999_999)] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
+    json: Json = False,
+) -> None:
+    """Tell where iterations stand."""
+    settings = _settings(context)
+    from nexus import status as statuses  # noqa: PLC0415
+    from nexus.progress import RunProgress  # noqa: PLC0415
+    from nexus.tables import show_iterations, show_run  # noqa: PLC0415
+
+    if iteration is None:
+        documents = _run(statuses.statuses(settings))
+        _print_json({"iterations": documents}) if json else show_iterations(documents, out)
+        return
+    if watch:
+        with RunProgress(err) as progress:
+            document = _run(statuses.watch(settings, iteration, progress.on_state))
+    else:
+        document = _run(statuses.status(settings, iteration))
+    _print_json(document) if json else show_run(document, out)
+
+
+@app.command()
+def report(context: typer.Context, iteration: Iteration, json: Json = False) -> None:
+    """Draw the report of an iteration again."""
+    settings = _settings(context)
+    from nexus.serve import draw_report  # noqa: PLC0415
+
+    uri = _run(draw_report(settings, iteration))
+    _print_json({"iteration": iteration, "report": uri}) if json else out.print(
+        uri, soft_wrap=True, highlight=False
+    )
+
+
+@app.command()
+def emulator(
+    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8085,
+    data_dir: Annotated[Path | None, typer.Option(help="Keep everything in this folder.")] = None,
+    in_memory: Annotated[
+        bool, typer.Option("--in-memory", help="Keep nothing on disk (the default).")
+    ] = False,
+    json: Json = False,  # noqa: ARG001 - the ready line is JSON either way
+) -> None:
+    """Run the embedded Pub/Sub server alone; prints one ready line of JSON."""
+    from infra.errors import InputError  # noqa: PLC0415
+    from nexus.serve import serve_emulator  # noqa: PLC0415
+
+    if data_dir is not None and in_memory:
+        raise InputError("--data-dir and --in-memory exclude each other: give one of them")
+
+    def ready(target: str) -> None:
+        print(jsonlib.dumps({"grpc": target, "rest": None}), flush=True)  # noqa: T201
+
+    _run(_until_signal(serve_emulator(host, port, data_dir, ready)))
+
+
+@dlq.command("list")
+def dlq_list(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most, per subscription.")] = 100,
+    json: Json = False,
+) -> None:
+    """List the dead letters that wait; none is taken away."""
+    settings = _settings(context)
+    from nexus.serve import dead_letters  # noqa: PLC0415
+    from nexus.tables import show_dead_letters  # noqa: PLC0415
+
+    document = {"dead_letters": _run(dead_letters(settings, limit))}
+    _print_json(document) if json else show_dead_letters(document, out)
+
+
+@drill.command("list")
+def drill_list(json: Json = False) -> None:
+    """List the drills and their mutants."""
+    from drills.catalogue import DRILLS  # noqa: PLC0415
+
+    known = [
+        {"drill": d.name, "summary": d.summary, "mutants": list(d.mutants)} for d in DRILLS.values()
+    ]
+    if json:
+        _print_json({"drills": known})
+        return
+    for line in known:
+        out.print(f"[bold]{line['drill']}[/]  {line['summary']}")
+        out.print(f"  mutants: {', '.join(line['mutants'])}")
+
+
+@drill.command("run")
+def drill_run(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run every drill.")] = False,
+    seed: Seed = 0,
+    mutant: Annotated[str | None, typer.Option(help="Break the system on purpose.")] = None,
+    json: Json = False,
+) -> None:
+    """Run drills; exit 1 when one does not hold."""
+    settings = _settings(context)
+    from drills.runner import chosen, run_drill  # noqa: PLC0415
+    from nexus.tables import show_drill  # noqa: PLC0415
+
+    asked = chosen(names or [], every=every, mutant=mutant)
+    told = [_run(run_drill(found, mutate, seed=seed, settings=settings)) for found, mutate in asked]
+    if json:
+        _print_json(told[0] if len(told) == 1 else {"drills": told})
+    else:
+        for document in told:
+            show_drill(document, out)
+    if not all(document["passed"] for document in told):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _settings(context: typer.Context) -> "Settings":
+    from infra import logs, telemetry  # noqa: PLC0415
+    from infra.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.load(context.obj)
+    logs.configure(settings.log_level)
+    telemetry.configure()
+    return settings
+
+
+def _method(value: str) -> Any:  # noqa: ANN401 - checked here
+    from infra.errors import InputError  # noqa: PLC0415
+
+    if value not in {"nuts", "mml"}:
+        raise InputError(f"--method is {value!r}: use nuts or mml")
+    return value
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the work returns
+    from infra import telemetry  # noqa: PLC0415
+
+    try:
+        return asyncio.run(work)
+    finally:
+        telemetry.shut_down()
+
+
+async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run until SIGTERM or SIGINT, then let the work put its things away."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _print_json(document: object) -> None:
+    print(jsonlib.dumps(document, indent=2), flush=True)  # noqa: T201 - stdout is the result
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    if "--json" in sys.argv:
+        _print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+    err.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+    raise SystemExit(code)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 3 unreachable."""
+    from infra.errors import InputError, NexusError, ServiceUnavailableError  # noqa: PLC0415
+
+    try:
+        app()
+    except InputError as error:
+        _fail(error, EXIT_BAD_INPUT)
+    except ServiceUnavailableError as error:
+        _fail(error, EXIT_UNREACHABLE)
+    except NexusError as error:
+        _fail(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        err.print("Interrupted. Run the same command again: it goes on where it stopped.")
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    raise SystemExit(0)
