@@ -65,14 +65,17 @@ class DeliveryPolicy:
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """One stream or one pull: who leases messages, and how many at once."""
+    """One stream or one pull: who leases messages, and how many at once.
+
+    `keys` are the ordering keys whose next message only this consumer may have. A consumer that
+    is gone keeps what it leased until the deadlines, and then loses its keys.
+    """
 
     max_messages: int = UNLIMITED
     max_bytes: int = UNLIMITED
     ack_deadline_seconds: float | None = None
     outstanding_messages: int = 0
     outstanding_bytes: int = 0
-    closed: bool = False
     keys: "dict[OrderedKey, None]" = field(default_factory=dict)
 
     def has_room(self) -> bool:
@@ -264,14 +267,6 @@ class Backlog:
         else:
             self._ready.append(entry)
 
-    def close(self, consumer: Consumer) -> None:
-        """Say that a consumer takes no more; what it has stays leased until its deadline."""
-        consumer.closed = True
-        keys, consumer.keys = list(consumer.keys), {}
-        for key in keys:
-            key.queued = False
-            self._enqueue(key)
-
     def refill(self, messages: Iterable[Message]) -> None:
         """Start over with these messages, in this order; every lease is void."""
         for lease in list(self.leases.values()):
@@ -384,11 +379,10 @@ class Backlog:
     def _enqueue(self, key: OrderedKey) -> None:
         if key.queued or not key.waiting:
             return
+        key.queued = True
         if key.consumer is None:
-            key.queued = True
             self._ready.append(key)
-        elif not key.consumer.closed:
-            key.queued = True
+        else:
             key.consumer.keys[key] = None
 
     def _advance(self, key: OrderedKey) -> None:

@@ -5,6 +5,7 @@ whole groups at a time; the loop is never blocked by the disk.
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -129,6 +130,17 @@ def _finish(write: _Write) -> None:
         write.done.set_result(None)
 
 
+def _restored(store: Store) -> PubSub:
+    """Rebuild the state; the collector would scan again and again what is no garbage."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return PubSub(store.load())
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class Runtime:
     """One server's state machine, running.
 
@@ -138,7 +150,7 @@ class Runtime:
     """
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self.state = PubSub(store.load())
+        self.state = _restored(store)
         self._clock = clock
         self._journal = Journal(store)
         self._feeds: dict[SubscriptionState, set[Feed]] = {}
@@ -197,13 +209,11 @@ class Runtime:
         return feed
 
     def close_feed(self, feed: "Feed") -> None:
-        """Stop handing messages to a consumer."""
+        """Stop handing messages to a consumer; what it has stays leased until its deadline."""
         feeds = self._feeds[feed.subscription]
         feeds.discard(feed)
         if not feeds:
             del self._feeds[feed.subscription]
-        self.state.close(feed.subscription, feed.consumer)
-        self._flush()
 
     def take(self, feed: "Feed", max_messages: int) -> list[Lease]:
         """Lease what is ready to a feed's consumer."""

@@ -361,11 +361,6 @@ class PubSub:
         self._collect(subscription, now)
         self._refuse_stale(subscription, stale)
 
-    def close(self, subscription: SubscriptionState, consumer: Consumer) -> None:
-        """End a consumer; what it has not acked stays leased until its deadline."""
-        subscription.backlog.close(consumer)
-        self.deliverable.add(subscription)
-
     def tick(self, now: float) -> None:
         """Do what has become due: leases that ran out, backoffs that are over."""
         for subscription in self.subscriptions.values():

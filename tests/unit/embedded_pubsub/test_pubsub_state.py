@@ -255,6 +255,11 @@ class TestRestart:
         assert again.bodies() == ["plain", "marked"]
         assert again.bodies(SECOND) == []
 
+    def test_later_subscription_still_gets_nothing_from_before_it(self, world):
+        world.publish("early")
+        world.subscribe(SECOND)
+        assert world.restarted().bodies(SECOND) == []
+
     def test_gives_new_ids(self, world):
         (before,) = world.publish("1")
         (after,) = world.restarted().publish("2")
