@@ -150,9 +150,14 @@ class LeaseTable:
 
 
 class DeliveryQueue:
-    """Deliveries waiting for a worker; at most one of an ordering key is out at a time."""
+    """Deliveries waiting for a worker.
 
-    def __init__(self) -> None:
+    Attributes:
+        ordered: At most one delivery of an ordering key is out at a time.
+    """
+
+    def __init__(self, *, ordered: bool) -> None:
+        self.ordered = ordered
         self._ready: deque[Delivery] = deque()
         self._behind: dict[str, deque[Delivery]] = {}
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -160,7 +165,7 @@ class DeliveryQueue:
     def put(self, deliveries: Iterable[Delivery]) -> None:
         """Queue deliveries in order."""
         for delivery in deliveries:
-            key = delivery.message.ordering_key
+            key = delivery.message.ordering_key if self.ordered else ""
             if key and key in self._behind:
                 self._behind[key].append(delivery)
                 continue

@@ -64,7 +64,7 @@ class Pulling:
             lease_seconds=settings.lease_seconds,
             longest_seconds=settings.max_lease_seconds,
         )
-        self._queue = DeliveryQueue()
+        self._queue = DeliveryQueue(ordered=settings.enable_message_ordering)
         self._acknowledger = Acknowledger(
             client,
             source.subscription,
@@ -182,7 +182,7 @@ class Pulling:
     async def _work(self, handle: Handler) -> None:
         now = asyncio.get_running_loop().time
         queue = self._queue
-        while True:
+        while not self._stopping:
             delivery = await queue.get()
             began = now()
             try:
@@ -260,8 +260,11 @@ class Pulling:
 
     def _take(self, response: wire.Proto) -> None:
         self._delays = full_jitter()
-        if response.subscription_properties.exactly_once_delivery_enabled:
+        properties = response.subscription_properties
+        if properties.exactly_once_delivery_enabled:
             self._exactly_once = True
+        if properties.message_ordering_enabled:
+            self._queue.ordered = True
         subscription = self._source.subscription
         deliveries = [
             Delivery(

@@ -164,7 +164,7 @@ class MemoryReading:
     """Deliveries for `get_one` and `async for`."""
 
     def __init__(self) -> None:
-        self._queue = DeliveryQueue()
+        self._queue = DeliveryQueue(ordered=False)
 
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from faststream import AckPolicy
+from faststream.exceptions import StopConsume
 from faststream.message import decode_message
 from pydantic import BaseModel
 
@@ -376,6 +377,24 @@ async def test_nothing_runs_after_stop(bench, name, inbox):
         await inbox.wait_for(1)
         assert _own_tasks()
     assert not _own_tasks()
+
+
+async def test_handler_may_stop_its_subscriber(bench, name, inbox):
+    broker = bench.broker(ack_policy=AckPolicy.ACK)
+
+    @broker.subscriber(name, max_workers=2)
+    async def read(text: str) -> None:
+        await inbox.put(text)
+        raise StopConsume
+
+    async with bench.running(broker):
+        await broker.publish("last", topic=name)
+        await inbox.wait_for(1)
+        if own := _own_tasks():
+            await asyncio.wait(own, timeout=8)
+        assert not _own_tasks()
+        await broker.publish("unread", topic=name)
+    assert inbox.seen == ["last"]
 
 
 async def test_worker_outlives_a_leaked_cancellation(bench, name, inbox):

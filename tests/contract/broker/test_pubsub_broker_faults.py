@@ -40,10 +40,11 @@ async def test_slow_handler_keeps_its_message(bench, name, inbox):
 
     @broker.subscriber(name, ack_deadline_seconds=10, max_workers=4)
     async def slow(message: Message) -> None:
-        await inbox.put(message.message_id)
+        await inbox.put(f"began {message.message_id}")
         await asyncio.sleep(11.5)
+        await inbox.put(f"ended {message.message_id}")
 
     async with bench.running(broker):
-        await broker.publish("long work", topic=name)
-        await inbox.wait_for(1)
-    assert len(inbox.seen) == 1
+        message_id = await broker.publish("long work", topic=name)
+        seen = await inbox.wait_for(2, seconds=20)
+    assert seen == [f"began {message_id}", f"ended {message_id}"]

@@ -57,7 +57,7 @@ def test_lease_follows_measured_handling_within_the_service_limits(handling_seco
 
 
 async def test_next_of_a_key_waits_for_the_one_before():
-    queue = DeliveryQueue()
+    queue = DeliveryQueue(ordered=True)
     a1, a2, b1, free = (
         delivery(1, key="a"),
         delivery(2, key="a"),
@@ -73,8 +73,16 @@ async def test_next_of_a_key_waits_for_the_one_before():
     assert await waiting is a2
 
 
+async def test_keys_mean_nothing_without_ordering():
+    queue = DeliveryQueue(ordered=False)
+    sent = [delivery(i, key="a") for i in range(3)]
+    queue.put(sent)
+    assert [await queue.get() for _ in range(3)] == sent
+    assert queue.done(sent[0]) == []
+
+
 async def test_nack_releases_what_is_behind_it():
-    queue = DeliveryQueue()
+    queue = DeliveryQueue(ordered=True)
     a1, a2, a3 = (delivery(i, key="a") for i in range(3))
     queue.put([a1, a2, a3])
     assert await queue.get() is a1
@@ -86,7 +94,7 @@ async def test_nack_releases_what_is_behind_it():
 
 
 async def test_cancelled_waiter_passes_its_turn_on():
-    queue = DeliveryQueue()
+    queue = DeliveryQueue(ordered=True)
     first = asyncio.create_task(queue.get())
     second = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
@@ -99,7 +107,7 @@ async def test_cancelled_waiter_passes_its_turn_on():
 @given(keys=st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=40), workers=st.integers(1, 6))
 def test_every_delivery_comes_once_and_keys_never_overlap(keys, workers):
     async def run():
-        queue = DeliveryQueue()
+        queue = DeliveryQueue(ordered=True)
         sent = [delivery(i, key=key) for i, key in enumerate(keys)]
         queue.put(sent)
         seen, running = [], set()
