@@ -197,6 +197,13 @@ async def test_namespaces_never_meet(ready):
     assert await total(ready, namespace="production") == 3
 
 
+async def test_namespaces_never_meet_without_constants_either(ready):
+    smoke, production = grades(3), grades(3, namespace="production", grade=1)
+    for rows in (smoke, production):
+        assert await ready.merge(GRADES, rows, claim="c", constants={}) == MergeResult(3, 3, 0)
+    assert (await ready.read(GRADES, where={})).equals(pa.concat_tables([production, smoke]))
+
+
 async def test_rows_are_counted_by_columns_in_order(ready):
     for shard, size in ((1, 5), (0, 3)):
         constants = {**SHARD, "shard_index": shard}
