@@ -90,7 +90,7 @@ class Responses:
         order = tuple(items) if items is not None else tuple(np.unique(names).tolist())
         _refuse_unknown(reversed_items, order, "reversed_items")
         _refuse_duplicates(order)
-        low, high = scale or (int(grades.min(initial=0)), int(grades.max(initial=0)))
+        low, high = scale or _seen_range(grades[np.isin(names, order)])
         columns = {
             name: (persons[rows], _keyed(grades[rows], low + high, name in reversed_items), rows)
             for name in order
@@ -212,6 +212,10 @@ def _weights(count: ArrayLike | None, size: int) -> NDArray[np.int64]:
             f"count holds {weights.min(initial=0)} as {weights.dtype}: give whole numbers from 0 up"
         )
     return weights.astype(np.int64)
+
+
+def _seen_range(grades: NDArray[np.int64]) -> tuple[int, int]:
+    return (int(grades.min()), int(grades.max())) if grades.size else (0, 0)
 
 
 def _refuse_unknown(named: Sequence[str], known: Sequence[str], argument: str) -> None:

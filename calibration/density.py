@@ -54,18 +54,28 @@ class JointData(NamedTuple):
     basis: Array
 
 
-class MarginalData(NamedTuple):
-    """Many respondents in groups: `layout.CutCounts` with a leading axis of groups.
+class Patterns(NamedTuple):
+    """Distinct answer patterns as columns, which is how sums over nodes run fastest.
 
-    ``above`` and ``below`` are flattened to (n_groups, n, n_items * n_cuts); their dtype is the
-    one that the sum over nodes is done in. ``reference``, shape (n_groups, n), is subtracted from
-    each pattern's log-likelihood before the sum, which keeps float32 exact enough to sample by.
-    ``tie_a``, ``tie_b`` and ``prior_weight`` are numbers, 0 or 1, so that one compiled program
-    serves every model.
+    Attributes:
+        above: Answers above each cut, shape (n_items * n_cuts, n), or with groups before it.
+        both: Answers next to each cut, above or below, same shape.
     """
 
     above: Array
-    below: Array
+    both: Array
+
+
+class MarginalData(NamedTuple):
+    """Many respondents in groups.
+
+    The dtype of ``patterns``, ``weight`` and ``reference`` is the one that the sum over nodes is
+    done in. ``reference``, shape (n_groups, n), is subtracted from each pattern's log-likelihood
+    before the sum, which keeps float32 exact enough to sample by. ``tie_a``, ``tie_b`` and
+    ``prior_weight`` are numbers, 0 or 1, so that one compiled program serves every model.
+    """
+
+    patterns: Patterns
     weight: Array
     middle: Array
     used: Array
@@ -147,10 +157,9 @@ def marginal_log_density(y: Array, data: MarginalData) -> Array:
     likelihood, prior = jnp.zeros(()), jnp.zeros(())
     for g, (mean, log_sd, of_group) in enumerate(zip(*groups, items, strict=True)):
         theta = mean + jnp.exp(log_sd) * data.nodes
-        by_pattern = pattern_log_likelihood(
-            of_group, theta, data.above[g], data.below[g], data.used, data.nodes
-        )
-        likelihood += jnp.sum(data.weight[g] * (by_pattern - data.reference[g]))
+        patterns = Patterns(data.patterns.above[g], data.patterns.both[g])
+        tables = _tables(of_group, theta, data.used, data.nodes, patterns.above.dtype)
+        likelihood += _total(tables, patterns, data.weight[g], data.reference[g])
         likelihood += _between_cuts(of_group, data.middle[g], data.used)
         prior += log_prior(of_group, data.used) - 0.5 * mean**2 - 0.5 * (log_sd / 0.5) ** 2
     return likelihood + data.prior_weight * prior + _unused(y, data)
@@ -181,16 +190,83 @@ def group_parameters(
 
 
 def pattern_log_likelihood(
-    items: Items, theta: Array, above: Array, below: Array, used: Array, nodes: Array
+    items: Items, theta: Array, patterns: Patterns, used: Array, nodes: Array
 ) -> Array:
     """Log-likelihood of each pattern without the factor between cuts, shape (n,)."""
-    eta = jnp.exp(items.log_a)[:, None, None] * theta - cut_points(items, used)[:, :, None]
-    eta = eta.reshape(-1, theta.size)
-    upper = jax.nn.log_sigmoid(eta)
+    return _integrate(
+        _by_node(*_tables(items, theta, used, nodes, patterns.above.dtype), patterns)
+    )[1]
+
+
+def _tables(
+    items: Items, theta: Array, used: Array, nodes: Array, dtype: jnp.dtype
+) -> tuple[Array, Array, Array, Array]:
+    """What patterns are multiplied by: nothing in it grows with the number of respondents."""
+    slopes = jnp.repeat(jnp.exp(items.log_a), used.shape[1])
+    cuts = cut_points(items, used).reshape(-1)
+    softplus = jax.nn.softplus(theta[:, None] * slopes - cuts)
     log_weight = -0.5 * nodes**2
     log_weight -= jax.scipy.special.logsumexp(log_weight)
-    by_node = above @ upper.astype(above.dtype) + below @ (upper - eta).astype(below.dtype)
-    return jax.scipy.special.logsumexp(by_node + log_weight.astype(above.dtype), axis=1)
+    return (
+        -softplus.astype(dtype),
+        slopes.astype(dtype),
+        cuts.astype(dtype),
+        jnp.stack([theta, log_weight]).astype(dtype),
+    )
+
+
+def _by_node(softplus: Array, slopes: Array, cuts: Array, at: Array, patterns: Patterns) -> Array:
+    """Log joint density of node and pattern, shape (n_nodes, n)."""
+    both = softplus @ patterns.both
+    return both + jnp.outer(at[0], slopes @ patterns.above) + at[1][:, None] - cuts @ patterns.above
+
+
+def _integrate(by_node: Array) -> tuple[Array, Array]:
+    """Density of the nodes given the pattern, unnormalised, and the log of the integral."""
+    top = jax.lax.stop_gradient(by_node.max(0))
+    share = jnp.exp(by_node - top)
+    return share, top + jnp.log(share.sum(0))
+
+
+@jax.custom_vjp
+def _total(
+    tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
+) -> Array:
+    """Sum over patterns of the weighted log-likelihoods less their references.
+
+    The derivative is Fisher's identity: expected statistics under each pattern's density of the
+    nodes. It is taken on the way forward, so that the large table is exponentiated once.
+    """
+    return _total_forward(tables, patterns, weight, reference)[0]
+
+
+def _total_forward(
+    tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
+) -> tuple[Array, tuple[tuple[Array, Array, Array, Array], Patterns, Array]]:
+    softplus, slopes, cuts, at = tables
+    share, by_pattern = _integrate(_by_node(softplus, slopes, cuts, at, patterns))
+    total = jnp.sum((weight * (by_pattern - reference)).astype(float))
+    weighted = share * (weight / share.sum(0))
+    slopes_above = slopes @ patterns.above
+    slope = (
+        weighted @ patterns.both.T,
+        patterns.above @ (at[0] @ weighted),
+        -(patterns.above @ weight.astype(slopes.dtype)),
+        jnp.stack([weighted @ slopes_above, weighted.sum(1)]),
+    )
+    return total, (slope, patterns, weight)
+
+
+def _total_backward(
+    residual: tuple[tuple[Array, Array, Array, Array], Patterns, Array], scale: Array
+) -> tuple[tuple[Array, ...], Patterns, Array, Array]:
+    slope, patterns, weight = residual
+    nothing = Patterns(jnp.zeros_like(patterns.above), jnp.zeros_like(patterns.both))
+    scaled = tuple((scale * part).astype(part.dtype) for part in slope)
+    return scaled, nothing, jnp.zeros_like(weight), jnp.zeros_like(weight)
+
+
+_total.defvjp(_total_forward, _total_backward)
 
 
 def log_prior(items: Items, used: Array) -> Array:
@@ -223,7 +299,7 @@ def _unused_gaps(items: Items, used: Array) -> Array:
 
 
 def _blocks(y: Array, data: MarginalData) -> tuple[list[Items], Array]:
-    n_groups = data.above.shape[0]
+    n_groups = data.weight.shape[0]
     n_items, n_cuts = data.used.shape
     width = n_items * (n_cuts + 1)
     rows = y[: n_groups * width].reshape(n_groups, width)

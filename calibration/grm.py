@@ -8,7 +8,7 @@ afterwards from the draws of the items. The model is the same.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ from calibration.results import (
 )
 
 FEW_RESPONDENTS = 64
+_DRAWS_OF_FEW, _DRAWS_OF_MANY = 4000, 1500
+_FLOAT32_ANSWERS = 64  # per respondent: beyond, a log-likelihood is too large for its digits
 _SCORING_DRAWS = 200
 _Report = Callable[[Progress], None]
 
@@ -86,6 +88,8 @@ def fit(
 
 def _posterior(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> Fit:
     few = responses.n_respondents <= FEW_RESPONDENTS
+    if settings.draws is None:
+        settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
     drawn = (_sample_jointly if few else _sample_items)(responses, seed, settings, report)
     draws = _named_draws(responses, drawn, seed)
     estimates = _estimates(responses, draws)
@@ -109,7 +113,7 @@ def _posterior(responses: Responses, seed: int, settings: SamplerSettings, repor
             seed=seed,
             chains=settings.chains,
             warmup=settings.warmup,
-            draws=settings.draws,
+            draws=chains.energy.shape[1],
             r_hat_max=worst.r_hat_max,
             ess_bulk_min=worst.ess_bulk_min,
             ess_tail_min=worst.ess_tail_min,
@@ -172,7 +176,11 @@ def _sample_items(
     data = marginal_data(responses, [everyone], prior_weight=1.0)
     used = np.asarray(data.used)
     mode = _mode(density.marginal_log_density, start_items(responses), data, responses, report)
-    light = _in_float32(mode.y, data)
+    most = responses.counts.sum((1, 2)).max()
+    log_a, lowest, gaps = _unpack(mode.y, *used.shape)
+    at = scores.integrate(responses, np.exp(log_a), _thresholds(log_a, lowest, gaps, used))
+    data = data._replace(nodes=jnp.asarray(layout.nodes_for_spread(float(at.sd.min()))))
+    light = _in_float32(mode.y, data) if most <= _FLOAT32_ANSWERS else data
     chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
     log_a, lowest, gaps = _unpack(chains.y, *used.shape)
     return _Draws(chains, log_a, _thresholds(log_a, lowest, gaps, used), None, mode)
@@ -180,12 +188,13 @@ def _sample_items(
 
 def _in_float32(y: NDArray[np.float64], data: density.MarginalData) -> density.MarginalData:
     """The same data with the sum over nodes in single precision, around the mode."""
-    above, below = (part.astype(jnp.float32) for part in (data.above, data.below))
+    patterns = density.Patterns(*(part.astype(jnp.float32) for part in data.patterns))
     items = density.split_items(jnp.asarray(y), *data.used.shape)
-    reference = density.pattern_log_likelihood(
-        items, data.nodes, above[0], below[0], data.used, data.nodes
+    first = density.Patterns(patterns.above[0], patterns.both[0])
+    reference = density.pattern_log_likelihood(items, data.nodes, first, data.used, data.nodes)
+    return data._replace(
+        patterns=patterns, weight=data.weight.astype(jnp.float32), reference=reference[None]
     )
-    return data._replace(above=above, below=below, reference=reference[None])
 
 
 def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit:
@@ -236,10 +245,10 @@ def marginal_data(
     most = max(len(layout.distinct_patterns(responses.counts[rows])[1]) for rows in groups)
     size = layout.padded_size(most)
     blocks = [layout.pattern_counts(responses, rows, size) for rows in groups]
-    flat = (len(blocks), size, -1)
+    above = np.stack([block.above.reshape(size, -1).T for block in blocks])
+    below = np.stack([block.below.reshape(size, -1).T for block in blocks])
     return density.MarginalData(
-        above=jnp.asarray(np.stack([block.above for block in blocks]).reshape(flat)),
-        below=jnp.asarray(np.stack([block.below for block in blocks]).reshape(flat)),
+        patterns=density.Patterns(jnp.asarray(above), jnp.asarray(above + below)),
         weight=jnp.asarray(np.stack([block.weight for block in blocks])),
         middle=jnp.asarray(np.stack([block.middle for block in blocks])),
         used=jnp.asarray(blocks[0].used),

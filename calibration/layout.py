@@ -59,8 +59,9 @@ def distinct_patterns(
 
 
 def padded_size(n: int) -> int:
-    """The power of two at or above n, so that families of like size share one program."""
-    return max(16, 1 << (n - 1).bit_length())
+    """The next of 16, 20, 24, 28, 32, 40, ...: families of like size share one program."""
+    step = max(4, 1 << max((n - 1).bit_length() - 3, 0))
+    return max(16, -(-n // step) * step)
 
 
 def used_cuts(categories: tuple[tuple[int, ...], ...], n_cuts: int) -> NDArray[np.bool_]:
@@ -76,8 +77,24 @@ def theta_nodes(responses: Responses) -> NDArray[np.float64]:
     one unit of information on a steep item; surveys keep 0.3, which steep items need.
     """
     most = int(responses.counts.sum((1, 2)).max())
-    spacing = min(0.3, 1.0 / np.sqrt(1.0 + most))
-    return np.linspace(-THETA_LIMIT, THETA_LIMIT, 1 + int(np.ceil(2 * THETA_LIMIT / spacing)))
+    return _evenly(min(0.3, 1.0 / np.sqrt(1.0 + most)))
+
+
+def nodes_for_spread(narrowest: float) -> NDArray[np.float64]:
+    """Nodes just close enough for the narrowest posterior sd of theta, once that is known.
+
+    Their number is one of a few, so that families share compiled programs.
+    """
+    spacing = 1.25 * narrowest
+    steps = next(
+        (0.4 / 2 ** (half / 2) for half in range(20) if 0.4 / 2 ** (half / 2) <= spacing), spacing
+    )
+    return _evenly(steps)
+
+
+def _evenly(spacing: float) -> NDArray[np.float64]:
+    intervals = int(np.ceil(2 * THETA_LIMIT / spacing - 1e-9))
+    return np.linspace(-THETA_LIMIT, THETA_LIMIT, 1 + intervals)
 
 
 def starting_items(responses: Responses) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

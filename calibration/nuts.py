@@ -112,11 +112,12 @@ def sample(
         tell("warmup", done + size, settings.warmup, 0)
     records: list[tuple[NDArray[Any], ...]] = []
     divergences = 0
-    for done, size in _blocks(settings.draws):
+    draws = settings.draws or 4000
+    for done, size in _blocks(draws):
         state, block = program.advance(state, size, whitened)
         records.append(tuple(np.asarray(part)[:, :size] for part in block))
         divergences += int(records[-1][3].sum())
-        tell("draws", done + size, settings.draws, divergences)
+        tell("draws", done + size, draws, divergences)
     z, energy, steps, diverging = (np.concatenate(parts, 1) for parts in zip(*records, strict=True))
     centre, scale = np.asarray(whitened.centre), np.asarray(whitened.scale)
     return Chains(

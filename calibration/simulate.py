@@ -90,7 +90,7 @@ def simulate_grades(
     turn: ArrayLike,
     construct: ArrayLike,
 ) -> NDArray[np.int64]:
-    """Grades 1 to ``truth.n_categories``, one per row; the arguments broadcast.
+    """Grades 1 to ``truth.n_categories``, in the shape that the arguments broadcast to.
 
     Args:
         truth: The parameters.
@@ -112,9 +112,11 @@ def simulate_grades(
         )
     keys = np.array([_word(f"{truth.seed}|grade|{name}") for name in truth.constructs], np.uint64)
     uniform = _uniform(_mix(_mix(_mix(keys[items], who), when), which), np.zeros_like(who))
-    eta = truth.discrimination[items, None] * (truth.theta[who][:, None] - truth.thresholds[items])
+    eta = truth.discrimination[items, None] * (
+        truth.theta[who][..., None] - truth.thresholds[items]
+    )
     at_least = 1.0 / (1.0 + np.exp(-eta))
-    grades: NDArray[np.int64] = 1 + (uniform[:, None] < at_least).sum(-1)
+    grades: NDArray[np.int64] = 1 + (uniform[..., None] < at_least).sum(-1)
     return grades
 
 
