@@ -77,7 +77,7 @@ class SqlLedger(ABC):
             rows.receipt_to_json(receipt),
             rows.ids_to_json(outgoing),
         )
-        events = rows.to_outgoing_rows(claim.key.subject, outgoing)
+        events = rows.to_outgoing_rows(claim.key.subject, outgoing, now)
         await self._write(lambda: scripts.complete(claim, columns, events))
 
     async def release(
@@ -92,7 +92,7 @@ class SqlLedger(ABC):
         """Give a lease back undone. Raises StaleClaimError."""
         status = StepStatus.FAILED if failed else StepStatus.RELEASED
         columns = (str(status), rows.to_microseconds(now), reason)
-        events = rows.to_outgoing_rows(claim.key.subject, outgoing)
+        events = rows.to_outgoing_rows(claim.key.subject, outgoing, now)
         await self._write(lambda: scripts.release(claim, columns, events))
 
     async def step(self, key: ClaimKey) -> StepRecord | None:
@@ -178,7 +178,7 @@ class SqlLedger(ABC):
                 rows.to_json(step.decision),
                 rows.ids_to_json(outgoing),
             ),
-            outgoing=rows.to_outgoing_rows(subject, outgoing),
+            outgoing=rows.to_outgoing_rows(subject, outgoing, now),
         )
         return await self._write(lambda: scripts.advance_saga(change))
 

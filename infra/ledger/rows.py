@@ -58,8 +58,13 @@ def ids_to_json(outgoing: Iterable[Outgoing]) -> str:
     return to_json(list(dict.fromkeys(event.id for event in outgoing)))
 
 
-def to_outgoing_rows(subject: str, outgoing: Iterable[Outgoing]) -> list[Row]:
-    """Rows of the outbox, for ``ADD_OUTGOING``."""
+def to_outgoing_rows(subject: str, outgoing: Iterable[Outgoing], now: datetime) -> list[Row]:
+    """Rows of the outbox, for ``ADD_OUTGOING``.
+
+    They are in the order of their ids, whatever their places: two transactions that save the
+    same events then wait for each other in one direction only, and can't deadlock.
+    """
+    saved_at = to_microseconds(now)
     return [
         (
             event.id,
@@ -69,8 +74,10 @@ def to_outgoing_rows(subject: str, outgoing: Iterable[Outgoing]) -> list[Row]:
             to_json(event.attributes),
             to_microseconds(event.due),
             event.ordering_key,
+            saved_at,
+            place,
         )
-        for event in outgoing
+        for place, event in sorted(enumerate(outgoing), key=lambda pair: pair[1].id)
     ]
 
 
@@ -81,7 +88,7 @@ def to_receipt(text: str) -> Receipt:
 
 def to_outgoing(row: Row) -> Outgoing:
     """An outgoing event from a row of the outbox."""
-    _position, event_id, topic, data, attributes, due, ordering_key, _published_at = row
+    event_id, topic, data, attributes, due, ordering_key, *_ = row
     return Outgoing(
         id=event_id,
         topic=topic,

@@ -31,7 +31,6 @@ SQLITE: Final = Dialect(
         "integer": "INTEGER",
         "json": "TEXT",
         "bytes": "BLOB",
-        "counter": "INTEGER PRIMARY KEY",
         "wanted": "(SELECT value AS id FROM json_each($1)) AS wanted",
         "skip_locked": "",
     },
@@ -44,7 +43,6 @@ POSTGRES: Final = Dialect(
         "integer": "BIGINT",
         "json": "JSON",
         "bytes": "BYTEA",
-        "counter": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
         "wanted": "json_array_elements_text($1::json) AS wanted (id)",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
     },
@@ -81,14 +79,15 @@ CREATE TABLE steps (
 
 _OUTBOX = """
 CREATE TABLE outbox (
-    position     {counter},
-    id           {text} NOT NULL UNIQUE,
+    id           {text} PRIMARY KEY,
     subject      {text} NOT NULL,
     topic        {text} NOT NULL,
     data         {bytes} NOT NULL,
     attributes   {json} NOT NULL,
     ordering_key {text} NOT NULL,
     due          {integer} NOT NULL,
+    saved_at     {integer} NOT NULL,
+    place        {integer} NOT NULL,
     lease_owner  {text},
     lease_until  {integer} NOT NULL DEFAULT 0,
     published_at {integer}
@@ -96,7 +95,7 @@ CREATE TABLE outbox (
 """
 
 _OUTBOX_DUE = """
-CREATE INDEX outbox_by_due ON outbox (due, position) WHERE published_at IS NULL
+CREATE INDEX outbox_by_due ON outbox (due, saved_at, place, id) WHERE published_at IS NULL
 """
 
 _OUTBOX_SUBJECT = """

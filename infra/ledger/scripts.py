@@ -115,9 +115,9 @@ def read(sql: str, *parameters: object) -> Script[Sequence[Row]]:
 
 
 def take_due(now: int, owner: str, lease_until: int, limit: int) -> Script[tuple[Outgoing, ...]]:
-    """Lease what is due; in order of due time, then of saving."""
+    """Lease what is due; in order of due time, then of saving, then of place in its call."""
     taken = yield One(statements.TAKE_DUE, (now, owner, lease_until, limit))
-    in_order = sorted(taken, key=lambda row: (row[5], row[0]))
+    in_order = sorted(taken, key=lambda row: (row[4], row[6], row[7], row[0]))
     return tuple(map(rows.to_outgoing, in_order))
 
 
@@ -150,7 +150,7 @@ def saga_saw(saga: str, key: str, event_id: str) -> Script[tuple[Outgoing, ...] 
     if not seen:
         return None
     outgoing = yield from _outgoing(seen[0][0])
-    return tuple(rows.to_outgoing(row) for row in outgoing if row[7] is None)
+    return tuple(rows.to_outgoing(row) for row in outgoing if row[8] is None)
 
 
 def _save_state(change: SagaChange) -> One:
@@ -166,7 +166,7 @@ def _outgoing(ids_json: str) -> Script[Sequence[Row]]:
     if not order:
         return ()
     found = yield One(statements.READ_OUTGOING, (ids_json,))
-    return sorted(found, key=lambda row: order[row[1]])
+    return sorted(found, key=lambda row: order[row[0]])
 
 
 def _add_outgoing(outgoing: Sequence[Row]) -> Script[None]:

@@ -12,7 +12,9 @@ _FRAGMENTS: Final = {
         "subject, step, status, owner, attempt, cause_id, cause_type, cause_time, "
         "cause_traceparent, claimed_at, ended_at, receipt, reason"
     ),
-    "outgoing_columns": "position, id, topic, data, attributes, due, ordering_key, published_at",
+    "outgoing_columns": (
+        "id, topic, data, attributes, due, ordering_key, saved_at, place, published_at"
+    ),
     "saga_columns": "saga, key, version, state, updated_at",
     # The character after "/" is "0": everything from "p/" up to "p0" lies below "p".
     "below": "(subject = $1 OR (subject >= $1 || '/' AND subject < $1 || '0'))",
@@ -79,8 +81,8 @@ SELECT {step_columns} FROM steps WHERE {below} ORDER BY claimed_at, subject, ste
 """
 
 ADD_OUTGOING: Final = """
-INSERT INTO outbox (id, subject, topic, data, attributes, due, ordering_key)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO outbox (id, subject, topic, data, attributes, due, ordering_key, saved_at, place)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (id) DO NOTHING
 """
 
@@ -90,14 +92,14 @@ SELECT {outgoing_columns} FROM outbox JOIN {wanted} USING (id)
 
 TAKE_DUE: Final = """
 WITH taken AS MATERIALIZED (
-    SELECT position FROM outbox
+    SELECT id FROM outbox
     WHERE published_at IS NULL AND due <= $1 AND lease_until <= $1
-    ORDER BY due, position
+    ORDER BY due, saved_at, place, id
     LIMIT $4
     {skip_locked}
 )
 UPDATE outbox SET lease_owner = $2, lease_until = $3
-WHERE position IN (SELECT position FROM taken)
+WHERE id IN (SELECT id FROM taken)
 RETURNING {outgoing_columns}
 """
 

@@ -563,8 +563,8 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_t
 
 
 INSERT_EVENT = """
-INSERT INTO outbox (id, subject, topic, data, attributes, due, ordering_key)
-VALUES ($1, 'smoke/2', 'topic', '', '{}', 0, '')
+INSERT INTO outbox (id, subject, topic, data, attributes, due, ordering_key, saved_at, place)
+VALUES ($1, 'smoke/2', 'topic', '', '{}', 0, '', 0, 0)
 """
 
 

@@ -149,13 +149,17 @@ class ModelEvent:
     """What a ledger knows of one outgoing event."""
 
     sent: Outgoing
-    leased_until: datetime
+    saved_at: datetime
+    place: int
+    leased_until: datetime = START
     published: bool = False
 
 
 def taken_by_model(events, now, lease, limit):
     free = [e for e in events if not e.published and e.sent.due <= now and e.leased_until <= now]
-    taken = sorted(free, key=lambda one: one.sent.due)[:limit]
+    taken = sorted(free, key=lambda one: (one.sent.due, one.saved_at, one.place, one.sent.id))[
+        :limit
+    ]
     for one in taken:
         one.leased_until = now + seconds(lease)
     return tuple(one.sent for one in taken)
@@ -169,7 +173,7 @@ async def save(ledger, subject, number, delays, now):
     key = ClaimKey(subject, str(number))
     claim = await ledger.claim(key, cause=CAUSE, owner="a", now=now, lease_seconds=1)
     await ledger.complete(claim, Receipt("d"), sent, now=now)
-    return [ModelEvent(one, leased_until=now) for one in sent]
+    return [ModelEvent(one, now, place) for place, one in enumerate(sent)]
 
 
 async def assert_outbox_follows(ledger, subject, operations, events):
