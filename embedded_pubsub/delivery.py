@@ -173,10 +173,6 @@ class Backlog:
         entry.key.waiting.append(entry)
         self._enqueue(entry.key)
 
-    def can_deliver(self, consumer: Consumer) -> bool:
-        """Tell whether `take` may find something for this consumer."""
-        return bool(self._ready or consumer.keys) and consumer.has_room()
-
     def take(
         self, consumer: Consumer, now: float, max_messages: int, max_bytes: int = UNLIMITED
     ) -> list[Lease]:

@@ -98,11 +98,6 @@ class Server:
         await server.stop(CLOSE_SECONDS)
         await runtime.close()
 
-    async def wait(self) -> None:
-        """Wait until the server has stopped."""
-        if self._grpc is not None:
-            await self._grpc.wait_for_termination()
-
     async def __aenter__(self) -> Self:
         await self.start()
         return self
