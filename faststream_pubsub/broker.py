@@ -173,7 +173,8 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             ConnectError: No project or no credentials.
             TopologyError: A topic or subscription can't be created or is different.
         """
-        await self.connect()
+        # a handler may publish to a topic whose subscriber is the next to start
+        await self.setup()
         await super().start()
 
     async def stop(

@@ -48,6 +48,7 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         self._subscription = config.subscription
         self.settings = config.settings
         self._reading: Reading | None = None
+        self._is_ensured = False
 
     @property
     def topic(self) -> str:
@@ -72,7 +73,8 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
 
     async def start(self) -> None:
         """Make sure that the subscription is there, and begin to read it."""
-        await self.ensure()
+        if not self._is_ensured:
+            await self.ensure()
         await super().start()
         self._post_start()
         if self.calls:
@@ -84,6 +86,7 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         Handlers have the broker's `graceful_timeout`; messages that none has begun are given
         back at once, those of cancelled handlers after it.
         """
+        self._is_ensured = False
         reading, self._reading = self._reading, None
         if reading is not None:
             await reading.stop_reading()
@@ -167,6 +170,7 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         if autocreate is None:
             autocreate = self._outer_config.autocreate
         await service.ensure(wanted, autocreate=autocreate)
+        self._is_ensured = True
 
     async def _parse(self, delivery: Delivery) -> PubSubMessage:
         parser, decoder = self._get_parser_and_decoder()

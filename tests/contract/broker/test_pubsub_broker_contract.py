@@ -311,6 +311,38 @@ async def test_keys_run_side_by_side_and_each_in_order(bench, name, inbox):
         assert [index for k, index in seen if k == key] == list(range(20))
 
 
+async def test_all_subscriptions_are_there_before_any_is_read(bench, name):
+    broker = bench.broker()
+    calls: list[str] = []
+    all_noted = asyncio.Event()
+    for index in range(3):
+
+        @broker.subscriber(f"{name}-{index}")
+        async def read(_: str) -> None: ...
+
+    await broker.connect()
+    client = broker._connection.client
+    create, pull = client.rpcs.create_subscription, client.rpcs.streaming_pull
+
+    def noted(call, what):
+        def wrapped(*args, **options):
+            calls.append(what)
+            if len(calls) == 6:
+                all_noted.set()
+            return call(*args, **options)
+
+        return wrapped
+
+    client.rpcs = replace(
+        client.rpcs,
+        create_subscription=noted(create, "create"),
+        streaming_pull=noted(pull, "pull"),
+    )
+    async with bench.running(broker):
+        await asyncio.wait_for(all_noted.wait(), timeout=8)
+    assert calls == ["create"] * 3 + ["pull"] * 3
+
+
 async def test_stop_waits_for_running_handlers(bench, name, make_inbox):
     began, ended, again = make_inbox(), make_inbox(), make_inbox()
     broker = bench.broker()

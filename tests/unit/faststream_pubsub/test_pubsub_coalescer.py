@@ -27,6 +27,8 @@ async def test_items_gather_while_a_call_is_in_flight():
     await asyncio.sleep(0)
     for item in range(1, 10):
         coalescer.add(item)
+        await asyncio.sleep(0)
+    assert line.calls == [[0]]
     await line.let_through(2)
     await coalescer.flush()
     assert line.calls == [[0], list(range(1, 10))]
