@@ -16,7 +16,8 @@ from embedded_pubsub.changes import Change
 from embedded_pubsub.delivery import Consumer, Lease
 from embedded_pubsub.errors import PubSubError, ResourceExhaustedError, UnavailableError
 from embedded_pubsub.protos import Proto
-from embedded_pubsub.state import PubSub, SubscriptionState
+from embedded_pubsub.resources import SubscriptionState
+from embedded_pubsub.state import PubSub
 from embedded_pubsub.store import Store
 
 T = TypeVar("T")

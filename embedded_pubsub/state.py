@@ -7,7 +7,6 @@ seconds since the epoch, and leave behind `changes` (what must be made durable) 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 
 from embedded_pubsub import limits
@@ -20,7 +19,6 @@ from embedded_pubsub.changes import (
     DropTopic,
     PutAck,
     PutAttempt,
-    PutMessage,
     PutSnapshot,
     PutSubscription,
     PutTopic,
@@ -40,8 +38,9 @@ from embedded_pubsub.errors import (
     NotFoundError,
     StaleAckIdError,
 )
-from embedded_pubsub.filters import Predicate, compile_filter
+from embedded_pubsub.filters import compile_filter
 from embedded_pubsub.protos import Proto, PubsubMessage, Snapshot, Subscription, Topic
+from embedded_pubsub.resources import Publication, SnapshotState, SubscriptionState, TopicState
 from embedded_pubsub.settings import (
     copy,
     dead_letter_attributes,
@@ -62,66 +61,6 @@ INVALID_ACK_ID = "PERMANENT_FAILURE_INVALID_ACK_ID"
 _TOPIC_FIXED = frozenset({"name", "kms_key_name"})
 _SUBSCRIPTION_FIXED = frozenset({"name", "topic", "filter", "enable_message_ordering", "detached"})
 _SNAPSHOT_FIXED = frozenset({"name", "topic"})
-
-
-@dataclass(slots=True, eq=False)
-class TopicState:
-    """A topic, who listens to it, and the messages that it retains by itself."""
-
-    number: int
-    config: Proto
-    subscriptions: "dict[int, SubscriptionState]" = field(default_factory=dict)
-    snapshots: "dict[int, SnapshotState]" = field(default_factory=dict)
-    retained: dict[int, Message] = field(default_factory=dict)
-
-    def retention_seconds(self) -> float:
-        """Give for how long the topic keeps what is published, 0 for not at all."""
-        return limits.seconds_of(self.config.message_retention_duration)
-
-
-@dataclass(slots=True, eq=False)
-class SubscriptionState:
-    """A subscription: its settings, what it owes, and the acknowledged messages that it retains."""
-
-    number: int
-    topic: int
-    start: int
-    config: Proto
-    matches: Predicate
-    backlog: Backlog
-    retained: dict[int, Message] = field(default_factory=dict)
-    deleted: bool = False
-
-    def retention_seconds(self) -> float:
-        """Give for how long unacknowledged messages (and retained ones) are kept."""
-        return limits.seconds_of(self.config.message_retention_duration)
-
-
-@dataclass(slots=True, eq=False)
-class SnapshotState:
-    """A snapshot: the messages that a seek to it brings back."""
-
-    number: int
-    topic: int
-    config: Proto
-    messages: dict[int, Message]
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """Messages that were accepted and numbered but are not delivered before they are durable."""
-
-    topic: TopicState
-    messages: Sequence[Message]
-    attributes: Sequence[Mapping[str, str]]
-
-    def message_ids(self) -> list[str]:
-        """Give the ids that the publisher is told."""
-        return [str(message.seq) for message in self.messages]
-
-    def changes(self) -> list[Change]:
-        """Give what must be durable before the publisher is told."""
-        return [PutMessage(m.seq, m.topic, m.body) for m in self.messages]
 
 
 class PubSub:
