@@ -283,10 +283,14 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         correlation_id: str | None = None,
         timeout: float = 30.0,  # noqa: ASYNC109 - FastStream's signature
     ) -> PubSubMessage:
-        """Publish a message and wait for its reply.
+        """Publish a message and wait for what its handler returns.
+
+        The reply comes over a topic of this broker's own, which is made with the first request
+        and deleted on stop.
 
         Raises:
-            FeatureNotSupportedException: Always, on a real server.
+            TimeoutError: There was no reply within `timeout` seconds.
+            PublishError: The message was not published.
         """
         cmd = PubSubPublishCommand(
             message,

@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from faststream.exceptions import FeatureNotSupportedException, SetupError
+from faststream.exceptions import SetupError
 
 from faststream_pubsub._faststream import (
     AsyncCallable,
@@ -66,15 +66,16 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
         return await asyncio.gather(*(service.publish(topic, message) for message in messages))
 
     async def request(self, cmd: PubSubPublishCommand) -> Delivery:
-        """Not offered: Pub/Sub has no private reply queues.
+        """Publish one message and wait for its reply.
 
         Raises:
-            FeatureNotSupportedException: Always.
+            TimeoutError: There was none within the command's timeout.
         """
-        raise FeatureNotSupportedException(
-            f"{cmd.destination}: PubSubBroker has no `request`: publish with `reply_to=` and "
-            "subscribe to that topic.",
-        )
+        service = self._connected()
+        topic = self._topic(service, cmd)
+        message = await self._encode(cmd, cmd.body)
+        async with asyncio.timeout(cmd.timeout):
+            return await service.request(topic, message)
 
     def _connected(self) -> Service:
         if self._service is None:

@@ -1,5 +1,6 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
+import logging
 from typing import Protocol
 
 from faststream_pubsub import wire
@@ -8,6 +9,7 @@ from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.pulling import Handler, Log, Pulling, Source
+from faststream_pubsub.replies import ReplyInbox
 from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.wire import Proto
 
@@ -35,6 +37,9 @@ class Service(Protocol):
 
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID."""
+
+    async def request(self, topic: str, message: Proto) -> Delivery:
+        """Publish a message and wait for its reply."""
 
     async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
         """Make sure that a subscription, its topic and its dead-letter topic are there."""
@@ -66,10 +71,15 @@ class PubSubService:
             autocreate=autocreate,
             patience_seconds=publish_patience_seconds,
         )
+        self._replies = ReplyInbox(client, publish=self.publish, read=self._read_replies)
 
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID; see `MessagePublisher.publish`."""
         return await self.publisher.submit(topic, message)
+
+    async def request(self, topic: str, message: Proto) -> Delivery:
+        """Publish a message and wait for its reply; the caller sets the time limit."""
+        return await self._replies.request(topic, message)
 
     async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
         """Create or check a subscription.
@@ -99,8 +109,20 @@ class PubSubService:
 
     async def close(self, timeout_seconds: float) -> None:
         """Flush what is being published and disconnect."""
+        await self._replies.close()
         await self.publisher.close(timeout_seconds)
         await self.client.close()
+
+    def _read_replies(self, subscription: str) -> Pulling:
+        async def leave() -> None:
+            """A reply topic that somebody deleted is not made anew."""
+
+        source = Source(subscription=subscription, dead_letter_topic=None, ensure=leave)
+        return Pulling(self.client, self.publisher, source, SubscriptionSettings(), _log_reply)
+
+
+def _log_reply(level: int, text: str, error: BaseException | None) -> None:
+    logging.getLogger(__name__).log(level, text, exc_info=error)
 
 
 def dead_letter_subscription(topic: str) -> Proto:

@@ -1,9 +1,12 @@
 """A Pub/Sub in memory, for tests of handlers."""
 
+import asyncio
 import itertools
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
+from faststream.exceptions import SubscriberNotFound
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from faststream_pubsub._faststream import EnterType, TestBroker, change_producer
@@ -11,6 +14,7 @@ from faststream_pubsub.broker import PubSubBroker
 from faststream_pubsub.connection import EMULATOR_PROJECT
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue
 from faststream_pubsub.names import resource_path
+from faststream_pubsub.parser import REPLY_TO
 from faststream_pubsub.producer import PubSubProducer
 from faststream_pubsub.publisher import PubSubPublisherUsecase
 from faststream_pubsub.pulling import Handler, Log, Source, dead_letter
@@ -75,6 +79,8 @@ class MemoryService:
     """Routes messages to subscribers, once per subscription."""
 
     _ids = itertools.count(1)
+    # brokers under test have a service each, and answer each other
+    _replies: ClassVar[dict[str, asyncio.Future[Delivery]]] = {}
 
     def __init__(self, brokers: Sequence[PubSubBroker]) -> None:
         self.project = EMULATOR_PROJECT
@@ -86,9 +92,28 @@ class MemoryService:
         stamp = Timestamp()
         stamp.GetCurrentTime()
         message.publish_time.CopyFrom(stamp)
+        if (reply := self._replies.get(topic)) and not reply.done():
+            reply.set_result(self._delivery(message, subscription="replies", letters=None))
         for subscriber in self._readers(topic):
             await self._deliver(subscriber, message)
         return str(message.message_id)
+
+    async def request(self, topic: str, message: Proto) -> Delivery:
+        """Deliver a message and return what its handler replied.
+
+        Raises:
+            SubscriberNotFound: Nobody reads the topic.
+        """
+        if not self._readers(topic):
+            raise SubscriberNotFound(f"nobody reads {topic}.")
+        reply_to = resource_path(self.project, "topics", f"replies-{next(self._ids)}")
+        message.attributes[REPLY_TO] = reply_to
+        self._replies[reply_to] = asyncio.get_running_loop().create_future()
+        try:
+            await self.publish(topic, message)
+            return await self._replies[reply_to]
+        finally:
+            del self._replies[reply_to]
 
     async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
         """Everything is there."""
@@ -117,21 +142,25 @@ class MemoryService:
         return resource_path(self.project, "topics", subscriber.topic)
 
     async def _deliver(self, subscriber: PubSubSubscriber, message: Proto) -> None:
-        letters = subscriber.dead_letter_topic
-        delivery = Delivery(
+        delivery = self._delivery(
             message,
-            ack_id=f"{subscriber.subscription}:{message.message_id}",
-            attempt=1 if letters else 0,
-            subscription=resource_path(self.project, "subscriptions", subscriber.subscription),
-            settler=_MemorySettler(
-                self,
-                resource_path(self.project, "topics", letters) if letters else None,
-            ),
+            subscription=subscriber.subscription,
+            letters=subscriber.dead_letter_topic,
         )
         if subscriber.calls:
             await subscriber.process_message(delivery)
         elif isinstance(reading := subscriber.reading, MemoryReading):
             reading.put(delivery)
+
+    def _delivery(self, message: Proto, *, subscription: str, letters: str | None) -> Delivery:
+        letters_path = resource_path(self.project, "topics", letters) if letters else None
+        return Delivery(
+            message,
+            ack_id=f"{subscription}:{message.message_id}",
+            attempt=1 if letters else 0,
+            subscription=resource_path(self.project, "subscriptions", subscription),
+            settler=_MemorySettler(self, letters_path),
+        )
 
 
 class _MemorySettler:

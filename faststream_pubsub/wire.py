@@ -20,6 +20,7 @@ Unary: TypeAlias = Callable[..., Awaitable[Proto]]
 AcknowledgeRequest: Final[Proto] = types.AcknowledgeRequest.pb()
 DeadLetterPolicy: Final[Proto] = types.DeadLetterPolicy.pb()
 DeleteSubscriptionRequest: Final[Proto] = types.DeleteSubscriptionRequest.pb()
+DeleteTopicRequest: Final[Proto] = types.DeleteTopicRequest.pb()
 GetSubscriptionRequest: Final[Proto] = types.GetSubscriptionRequest.pb()
 GetTopicRequest: Final[Proto] = types.GetTopicRequest.pb()
 ListTopicsRequest: Final[Proto] = types.ListTopicsRequest.pb()
@@ -60,6 +61,7 @@ class Rpcs:
     """The calls this package makes, bound to one channel."""
 
     create_topic: Unary
+    delete_topic: Unary
     list_topics: Unary
     publish: Unary
     create_subscription: Unary
@@ -72,6 +74,7 @@ class Rpcs:
 
 _UNARY: Final[dict[str, tuple[str, Proto, Proto]]] = {
     "create_topic": ("Publisher/CreateTopic", Topic, Topic),
+    "delete_topic": ("Publisher/DeleteTopic", DeleteTopicRequest, Empty),
     "list_topics": ("Publisher/ListTopics", ListTopicsRequest, ListTopicsResponse),
     "publish": ("Publisher/Publish", PublishRequest, PublishResponse),
     "create_subscription": ("Subscriber/CreateSubscription", Subscription, Subscription),

@@ -174,6 +174,25 @@ async def test_handlers_answer_goes_to_the_reply_topic(any_bench, name, inbox):
         assert await inbox.wait_for(1) == [(42, "c")]
 
 
+async def test_request_brings_the_reply(any_bench, name):
+    broker = any_bench.broker()
+
+    @broker.subscriber(name)
+    async def double(number: int) -> int:
+        return number * 2
+
+    async with any_bench.running(broker):
+        replies = await asyncio.gather(*(broker.request(n, name, timeout=8) for n in range(5)))
+        assert [await reply.decode() for reply in replies] == [0, 2, 4, 6, 8]
+
+
+async def test_request_without_a_reply_ends_in_time(bench, name):
+    broker = bench.broker()
+    async with bench.running(broker):
+        with pytest.raises(TimeoutError):
+            await broker.request("anybody?", name, timeout=0.3)
+
+
 async def test_messages_are_taken_one_by_one(any_bench, name):
     broker = any_bench.broker()
     subscriber = broker.subscriber(name)
