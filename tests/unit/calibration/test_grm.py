@@ -73,10 +73,11 @@ def test_the_same_seed_gives_the_same_numbers(smoke: Responses, short: SamplerSe
 
 
 def test_both_ways_of_sampling_give_one_posterior(
-    smoke: Responses, smoke_fit: Fit, short: SamplerSettings, monkeypatch: pytest.MonkeyPatch
+    smoke: Responses, smoke_fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grm, "FEW_RESPONDENTS", 1)
-    integrated = grm.fit(smoke, seed=5, sampler=short)
+    settings = SamplerSettings(chains=2, warmup=100, draws=400)
+    integrated = grm.fit(smoke, seed=5, sampler=settings)
     assert "theta" not in integrated.draws
     assert integrated.diagnostics.divergences == 0
     for name in ("discrimination", "thresholds", "log_discrimination_sd"):
