@@ -5,6 +5,7 @@ FastStream has no public API for writing a broker, so its in-tree brokers use
 that moves something breaks one file.
 """
 
+from fast_depends.dependencies import Dependant as Dependency  # codespell:ignore
 from faststream._internal.basic_types import DecodedMessage, LoggerProto, SendableMessage
 from faststream._internal.broker import BrokerRouter, BrokerUsecase
 from faststream._internal.broker.registrator import Registrator
@@ -61,6 +62,7 @@ __all__ = (
     "DecodedMessage",
     "DefaultCodec",
     "DefaultLoggerStorage",
+    "Dependency",
     "EnterType",
     "FakePublisher",
     "FastDependsConfig",

@@ -17,6 +17,7 @@ from faststream_pubsub._faststream import (
     CodecProto,
     ContextRepo,
     CustomCallable,
+    Dependency,
     FastDependsConfig,
     IdGenerator,
     LoggerProto,
@@ -36,7 +37,6 @@ from faststream_pubsub.service import PubSubService, Service
 from faststream_pubsub.subscriber import PubSubSubscriber
 
 if TYPE_CHECKING:
-    from fast_depends.dependencies import Dependant
     from fast_depends.library.serializer import SerializerProto
     from faststream.specification.schema.extra import Tag, TagDict
 
@@ -59,7 +59,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         decoder: CustomCallable | None = None,
         parser: CustomCallable | None = None,
         codec: CodecProto | None = None,
-        dependencies: "Sequence[Dependant]" = (),
+        dependencies: Sequence[Dependency] = (),
         middlewares: Sequence[BrokerMiddleware[Any, Any]] = (),
         routers: Iterable[PubSubRegistrator] = (),
         ack_policy: AckPolicy = EMPTY,

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from faststream.exceptions import SetupError
 from faststream.middlewares import AckPolicy
@@ -10,6 +10,7 @@ from faststream_pubsub._faststream import (
     CallsCollection,
     CodecProto,
     CustomCallable,
+    Dependency,
     Registrator,
 )
 from faststream_pubsub.config import (
@@ -23,9 +24,6 @@ from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.publisher import PubSubPublisherSpecification, PubSubPublisherUsecase
 from faststream_pubsub.settings import RetryPolicy, SubscriptionSettings
 from faststream_pubsub.subscriber import PubSubSubscriber, PubSubSubscriberSpecification
-
-if TYPE_CHECKING:
-    from fast_depends.dependencies import Dependant
 
 
 class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
@@ -53,7 +51,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         ack_policy: AckPolicy = EMPTY,
         # FastStream
         no_reply: bool = False,
-        dependencies: "Sequence[Dependant]" = (),
+        dependencies: Sequence[Dependency] = (),
         parser: CustomCallable | None = None,
         decoder: CustomCallable | None = None,
         codec: CodecProto | None = None,
@@ -205,7 +203,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         router: "PubSubRegistrator",
         *,
         prefix: str = "",
-        dependencies: "Sequence[Dependant]" = (),
+        dependencies: Sequence[Dependency] = (),
         middlewares: Sequence[BrokerMiddleware[Any, Any]] = (),
         include_in_schema: bool | None = None,
     ) -> None:

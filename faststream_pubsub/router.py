@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faststream.middlewares import AckPolicy
 
@@ -9,15 +9,13 @@ from faststream_pubsub._faststream import (
     BrokerMiddleware,
     BrokerRouter,
     CustomCallable,
+    Dependency,
     SubscriberRoute,
     UnderlyingDriverAnnotations,
 )
 from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.registrator import PubSubRegistrator
-
-if TYPE_CHECKING:
-    from fast_depends.dependencies import Dependant
 
 
 class PubSubPublisher(ArgsContainer):
@@ -39,7 +37,7 @@ class PubSubRouter(PubSubRegistrator, BrokerRouter[Delivery, PubSubBrokerConfig]
         prefix: str = "",
         handlers: Iterable[PubSubRoute] = (),
         *,
-        dependencies: "Sequence[Dependant]" = (),
+        dependencies: Sequence[Dependency] = (),
         middlewares: Sequence[BrokerMiddleware[Any, Any]] = (),
         routers: Iterable[PubSubRegistrator] = (),
         parser: CustomCallable | None = None,
