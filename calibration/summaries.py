@@ -1,8 +1,7 @@
 """Draws to summaries and convergence figures, by ArviZ."""
 
 import warnings
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from calibration.results import Summary
 with warnings.catch_warnings():
     # ArviZ announces its next major version once a day; that says nothing about these numbers.
     warnings.simplefilter("ignore", FutureWarning)
-    _arviz: Any = import_module("arviz")  # untyped
+    import arviz as _arviz
 
 
 class Convergence(NamedTuple):

@@ -48,7 +48,7 @@ async def serve_emulator(
         raise InputError(f"the emulator can't start: {error}") from error
     try:
         ready(server.target)
-        await server.wait()
+        await asyncio.Event().wait()
     finally:
         await server.stop()
 
