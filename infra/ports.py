@@ -232,7 +232,10 @@ class Ledger(Protocol):
         """
 
     async def saga_saw(self, saga: str, key: str, event_id: str) -> tuple[Outgoing, ...] | None:
-        """The unpublished events of an earlier handling of this event; None if it is new."""
+        """All events of an earlier handling of this event, published or not; None if it is new.
+
+        Timers are among them, each with the time that it is due.
+        """
 
 
 # --- warehouse -----------------------------------------------------------------------------

@@ -183,5 +183,5 @@ class SqlLedger(ABC):
         return await self._write(lambda: scripts.advance_saga(change))
 
     async def saga_saw(self, saga: str, key: str, event_id: str) -> tuple[Outgoing, ...] | None:
-        """The unpublished events of an earlier handling of this event; None if it is new."""
+        """All events of an earlier handling of this event, published or not; None if it is new."""
         return await self._read(lambda: scripts.saga_saw(saga, key, event_id))

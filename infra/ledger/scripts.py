@@ -145,12 +145,12 @@ def advance_saga(change: SagaChange) -> Script[bool]:
 
 
 def saga_saw(saga: str, key: str, event_id: str) -> Script[tuple[Outgoing, ...] | None]:
-    """The unpublished events of an earlier handling."""
+    """All events of an earlier handling, published or not."""
     seen = yield One(statements.READ_SAGA_OUTGOING, (saga, key, event_id))
     if not seen:
         return None
     outgoing = yield from _outgoing(seen[0][0])
-    return tuple(rows.to_outgoing(row) for row in outgoing if row[8] is None)
+    return tuple(map(rows.to_outgoing, outgoing))
 
 
 def _save_state(change: SagaChange) -> One:

@@ -12,9 +12,7 @@ _FRAGMENTS: Final = {
         "subject, step, status, owner, attempt, cause_id, cause_type, cause_time, "
         "cause_traceparent, claimed_at, ended_at, receipt, reason"
     ),
-    "outgoing_columns": (
-        "id, topic, data, attributes, due, ordering_key, saved_at, place, published_at"
-    ),
+    "outgoing_columns": ("id, topic, data, attributes, due, ordering_key, saved_at, place"),
     "saga_columns": "saga, key, version, state, updated_at",
     # The character after "/" is "0": everything from "p/" up to "p0" lies below "p".
     "below": "(subject = $1 OR (subject >= $1 || '/' AND subject < $1 || '0'))",
