@@ -27,7 +27,7 @@ ENDED: frozenset[str] = frozenset({"completed", "partial", "failed"})
 
 
 class IterationState(Frozen):
-    """What the saga knows: which shards are in, how each family stands."""
+    """What the saga knows: which shards are in, how each family stands, why some failed."""
 
     iteration: int
     parameters: Parameters
@@ -35,36 +35,44 @@ class IterationState(Frozen):
     merged: frozenset[int] = frozenset()
     failed_shards: frozenset[int] = frozenset()
     families: Mapping[str, FamilyStatus] = Field(default_factory=dict)
+    failures: Mapping[str, str] = Field(default_factory=dict)
     reason: str | None = None
     started_at: datetime
     ended_at: datetime | None = None
 
 
 def decide(state: IterationState | None, event: Event, now: datetime) -> Decision[IterationState]:
-    """What follows from an event; what comes late or twice changes nothing."""
+    """What follows from an event; what comes late, twice or unasked changes nothing."""
     if isinstance(event, IterationStarted):
         return _start(event, now) if state is None else Decision(state)
     if state is None or state.phase in ENDED:
         return Decision(state)
-    return _progress(state, event, now)
+    return _graded(state, event, now) if state.phase == "grading" else _judged(state, event, now)
 
 
-def _progress(state: IterationState, event: Event, now: datetime) -> Decision[IterationState]:
+def _graded(state: IterationState, event: Event, now: datetime) -> Decision[IterationState]:
+    """Count a shard in; one that was merged at a later try has not failed."""
+    merged, failed = state.merged, state.failed_shards
     match event:
-        case ShardMerged(shard_index=index):
-            merged = state.merged | {index}
-            counted = {"merged": merged, "failed_shards": state.failed_shards - {index}}
-            return _after_shard(state.model_copy(update=counted), now)
-        case ShardFailed(shard_index=index) if index not in state.merged:
-            failed = state.failed_shards | {index}
-            return _after_shard(state.model_copy(update={"failed_shards": failed}), now)
-        case FamilyPromoted(family=family):
+        case ShardMerged(shard_index=index) if index < state.parameters.shards:
+            merged, failed = merged | {index}, failed - {index}
+        case ShardFailed(shard_index=index) if index < state.parameters.shards:
+            failed = (failed | {index}) - merged
+    counted = state.model_copy(update={"merged": merged, "failed_shards": failed})
+    return _after_shard(counted, now)
+
+
+def _judged(state: IterationState, event: Event, now: datetime) -> Decision[IterationState]:
+    """Note how a family stands; one that was calibrated at a later try has not failed."""
+    match event:
+        case FamilyPromoted(family=family) if family in state.families:
             return _after_family(_with_family(state, family, "promoted"), now)
-        case FamilyHeld(family=family):
+        case FamilyHeld(family=family) if family in state.families:
             return _after_family(_with_family(state, family, "held"), now)
-        case FamilyFailed(family=family, reason=reason):
+        case FamilyFailed(family=family, reason=why) if state.families.get(family) == "training":
             failing = _with_family(state, family, "failed")
-            return _after_family(failing.model_copy(update={"reason": reason}), now)
+            failures = {**state.failures, family: why}
+            return _after_family(failing.model_copy(update={"failures": failures}), now)
         case _:
             return Decision(state)
 
@@ -89,8 +97,6 @@ def _shard(event: IterationStarted, index: int) -> ShardRequested:
 
 
 def _after_shard(state: IterationState, now: datetime) -> Decision[IterationState]:
-    if state.phase != "grading":
-        return Decision(state)
     if len(state.merged) + len(state.failed_shards) < state.parameters.shards:
         return Decision(state)
     if state.failed_shards:
@@ -122,10 +128,11 @@ def _with_family(state: IterationState, family: str, status: FamilyStatus) -> It
 
 def _after_family(state: IterationState, now: datetime) -> Decision[IterationState]:
     statuses = state.families
-    if state.phase != "training" or "training" in statuses.values():
+    if "training" in statuses.values():
         return Decision(state)
     if all(status == "failed" for status in statuses.values()):
-        return _fail(state, f"no family could be calibrated: {state.reason}", now)
+        why = "; ".join(f"{family}: {reason}" for family, reason in sorted(state.failures.items()))
+        return _fail(state, f"no family could be calibrated: {why}", now)
     status = "partial" if "failed" in statuses.values() else "completed"
     done = IterationCompleted(
         iteration=state.iteration,
