@@ -17,10 +17,13 @@ from faststream_pubsub import PublishError, PubSubBroker, PubSubMessage, RetryPo
 from infra.errors import TransientError
 from infra.once import Dead, Redeliver, Settled, Settlement
 from infra.ports import Outgoing
-from infra.telemetry import span, trace_id
+from infra.telemetry import span, trace_id, traceparent
 
 MAX_DELIVERY_ATTEMPTS = 100
 """For messages that kill their worker each time; every other failure is dead-lettered at once."""
+
+REDELIVER_SECONDS = 2.0
+"""For messages whose handling broke off, such as when the ledger did not answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -114,14 +117,6 @@ async def _untouched(message: PubSubMessage) -> bytes:
 
 async def _handled(handler: str, envelope: Envelope[Any], handle: Handle) -> Settlement:
     event = envelope.event
-    context = {
-        "handler": handler,
-        "iteration": getattr(event, "iteration", None),
-        "shard": getattr(event, "shard_index", None),
-        "event_id": envelope.id,
-        "trace_id": trace_id(envelope.traceparent),
-    }
-    known = {key: value for key, value in context.items() if value is not None}
     attributes = {
         "messaging.system": "gcp_pubsub",
         "messaging.operation.type": "process",
@@ -129,15 +124,32 @@ async def _handled(handler: str, envelope: Envelope[Any], handle: Handle) -> Set
         "nexus.subject": event.subject,
     }
     with (
-        structlog.contextvars.bound_contextvars(**known),
         span(
             f"{handler} {envelope.type}",
             parent=envelope.traceparent,
             kind="consumer",
             attributes=attributes,
         ),
+        structlog.contextvars.bound_contextvars(**_log_context(handler, envelope)),
     ):
-        return await handle(envelope)
+        try:
+            return await handle(envelope)
+        except Exception:
+            # A message that is left unsettled would stay leased for as long as its lease may last.
+            log.exception("not_handled")
+            return Redeliver(REDELIVER_SECONDS)
+
+
+def _log_context(handler: str, envelope: Envelope[Any]) -> Mapping[str, object]:
+    """What every line that is logged within the current span carries."""
+    context = {
+        "handler": handler,
+        "iteration": getattr(envelope.event, "iteration", None),
+        "shard": getattr(envelope.event, "shard_index", None),
+        "event_id": envelope.id,
+        "trace_id": trace_id(traceparent()) or trace_id(envelope.traceparent),
+    }
+    return {key: value for key, value in context.items() if value is not None}
 
 
 async def _settle(message: PubSubMessage, settlement: Settlement) -> None:

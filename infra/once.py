@@ -13,7 +13,13 @@ import structlog
 
 from events.cloudevents import Envelope
 from events.model import Event
-from infra.errors import ServiceUnavailableError, StaleClaimError, TerminalError, TransientError
+from infra.errors import (
+    NexusError,
+    ServiceUnavailableError,
+    StaleClaimError,
+    TerminalError,
+    TransientError,
+)
 from infra.outbox import outgoing, publish
 from infra.outcome import Ack, Outcome, Retry, Terminal, Wait
 from infra.ports import Cause, Claim, ClaimKey, Completed, Held, Outgoing, Ports
@@ -79,6 +85,11 @@ Settlement = Settled | Redeliver | Dead
 async def run_once(step: Step, envelope: Envelope[Any], ports: Ports) -> Settlement:
     """Do a step's effect unless it is done or being done."""
     key = ClaimKey(envelope.event.subject, step.handler)
+    with structlog.contextvars.bound_contextvars(claim=str(key)):
+        return await _claimed(step, key, envelope, ports)
+
+
+async def _claimed(step: Step, key: ClaimKey, envelope: Envelope[Any], ports: Ports) -> Settlement:
     cause = Cause(envelope.id, envelope.type, envelope.time, envelope.traceparent)
     taken = await ports.ledger.claim(
         key,
@@ -89,11 +100,11 @@ async def run_once(step: Step, envelope: Envelope[Any], ports: Ports) -> Settlem
     )
     match taken:
         case Completed():
-            log.info("already_done", claim=str(key))
+            log.info("already_done")
             await publish(_onward(step, taken.outgoing), ports)
             return Settled()
         case Held():
-            log.info("held_elsewhere", claim=str(key), owner=taken.owner)
+            log.info("held_elsewhere", owner=taken.owner)
             return Redeliver(_until_free(taken, ports))
         case Claim():
             return await _work(step, envelope, taken, ports)
@@ -115,11 +126,13 @@ async def _work(step: Step, envelope: Envelope[Any], claim: Claim, ports: Ports)
         outcome = await _leased(_tries(step, envelope.event, claim, ports), claim, ports)
         return await _close(step, envelope.event, claim, outcome, ports)
     except StaleClaimError:
-        log.warning("claim_lost", claim=str(claim.key), token=claim.token)
+        log.warning("claim_lost", token=claim.token)
         return Redeliver(ports.retrying.redeliver_seconds)
-    except asyncio.CancelledError:
-        with suppress(StaleClaimError):
-            await ports.ledger.release(claim, now=ports.clock(), reason="stopped")
+    except (Exception, asyncio.CancelledError) as error:
+        stopped = isinstance(error, asyncio.CancelledError)
+        reason = "stopped" if stopped else f"{type(error).__name__}: {error}"
+        with suppress(NexusError):
+            await ports.ledger.release(claim, now=ports.clock(), reason=reason)
         raise
 
 
@@ -167,7 +180,7 @@ def _pause_seconds(attempt: int, outcome: Retry, ports: Ports) -> float:
 
 async def _try(step: Step, event: Any, claim: Claim, ports: Ports) -> Outcome:  # noqa: ANN401 - any event
     try:
-        return await step.run(event, claim, ports)
+        return _declared(step, await step.run(event, claim, ports))
     except TransientError as error:
         return Retry(str(error), error.retry_after_seconds)
     except ServiceUnavailableError as error:
@@ -177,8 +190,23 @@ async def _try(step: Step, event: Any, claim: Claim, ports: Ports) -> Outcome:  
     except StaleClaimError:
         raise
     except Exception as error:
-        log.exception("handler_raised", handler=step.handler)
+        log.exception("handler_raised")
         return Retry(f"{type(error).__name__}: {error}")
+
+
+def _declared(step: Step, outcome: Outcome) -> Outcome:
+    """The outcome, unless it would send what the step's arrows do not show."""
+    match outcome:
+        case Ack(events=events):
+            sent = {type(event) for event in events}
+        case Wait(event=event):
+            sent = {type(event)}
+        case _:
+            return outcome
+    unknown = ", ".join(sorted(kind.__name__ for kind in sent - set(step.emits)))
+    if unknown:
+        return Terminal(f"{step.handler} emits {unknown}, which it does not declare")
+    return outcome
 
 
 async def _close(
@@ -193,7 +221,7 @@ async def _close(
         case Ack(receipt, events):
             leaving = [_out(step, emitted, claim, ports) for emitted in events]
             await ports.ledger.complete(claim, receipt, leaving, now=now)
-            log.info("step_completed", claim=str(claim.key), digest=receipt.digest)
+            log.info("step_completed", digest=receipt.digest)
             await publish(leaving, ports)
             return Settled()
         case Wait(reason, timer, after_seconds):
@@ -204,7 +232,7 @@ async def _close(
             told = [step.lost(event, reason)] if step.lost else []
             leaving = [_out(step, emitted, claim, ports) for emitted in told]
             await ports.ledger.release(claim, now=now, reason=reason, failed=True, outgoing=leaving)
-            log.error("step_failed", claim=str(claim.key), reason=reason)
+            log.error("step_failed", reason=reason)
             await publish(leaving, ports)
             return Dead(reason)
 
@@ -212,8 +240,6 @@ async def _close(
 def _out(
     step: Step, event: Event, claim: Claim, ports: Ports, *, after_seconds: float | None = None
 ) -> Outgoing:
-    if type(event) not in step.emits:
-        raise TypeError(f"{step.handler} emits {type(event).__name__}, which it does not declare")
     cause, source = str(claim.key), step.handler
     if after_seconds is None:
         return outgoing(event, cause=cause, source=source, ports=ports)
