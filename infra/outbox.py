@@ -56,9 +56,14 @@ async def relay(ports: Ports) -> None:
     Runs until it is cancelled; any number of processes may run one.
     """
     while True:
-        with suppress(TransientError, ServiceUnavailableError):
+        try:
             if await relay_once(ports):
                 continue
+        except (TransientError, ServiceUnavailableError) as error:
+            log.info("relay_waits", error=str(error))
+        except Exception:
+            # It must outlive any single event: every timer of the system depends on it.
+            log.exception("relay_raised")
         await ports.sleep(ports.poll_seconds)
 
 
