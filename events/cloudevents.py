@@ -119,7 +119,10 @@ def _time(value: str) -> datetime:
         raise InvalidEventError("ce-time", value, "not an RFC 3339 time") from None
     if time.tzinfo is None:
         raise InvalidEventError("ce-time", value, "the time zone is missing; RFC 3339 requires it")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise InvalidEventError("ce-time", value, "not between the years 1 and 9999") from None
 
 
 def _payload(data: bytes, expected: type[Ours]) -> Ours:
