@@ -104,11 +104,13 @@ async def _shard(shard: ShardRequested, warehouse: Any, objects: Any, batch: Any
         iteration=0,
         shard_index=shard.shard_index,
         job=job.name,
+        requests_uri=stored.uri,
         output_uri=job.output_uri,
         n_requests=len(lines),
         families=shard.families,
     )
-    table = arrow_rows(GRADES, list(grade_rows(await objects.get(job.output_uri), completed)))
+    requests, output = [await objects.get(uri) for uri in (stored.uri, job.output_uri)]
+    table = arrow_rows(GRADES, list(grade_rows(requests, output, completed)))
     constants = {"namespace": "smoke", "iteration": 0, "shard_index": shard.shard_index}
     await warehouse.merge(GRADES, table, claim=shard.subject, constants=constants)
     return table.num_rows

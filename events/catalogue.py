@@ -69,6 +69,7 @@ class BatchCompleted(ShardEvent):
 
     type: ClassVar[str] = "nexus.batch.completed.v1"
     job: str
+    requests_uri: Uri
     output_uri: Uri
     n_requests: Annotated[int, Field(ge=1)]
     families: tuple[Family, ...]

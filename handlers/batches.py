@@ -34,6 +34,7 @@ def _completed(submitted: ShardSubmitted, job: str, output_uri: str) -> Ack:
         iteration=submitted.iteration,
         shard_index=submitted.shard_index,
         job=job,
+        requests_uri=submitted.requests_uri,
         output_uri=output_uri,
         n_requests=submitted.n_requests,
         families=submitted.families,

@@ -18,8 +18,9 @@ Row = Mapping[str, Any]
 
 async def merge_shard(event: BatchCompleted, claim: Claim, ports: Ports) -> Outcome:
     """Bring every grade of the shard into the warehouse, each once."""
+    requests = await ports.objects.get(event.requests_uri)
     output = await ports.objects.get(event.output_uri)
-    rows = list(grade_rows(output, event))
+    rows = list(grade_rows(requests, output, event))
     await ports.warehouse.merge(
         GRADES,
         arrow_rows(GRADES, rows),
@@ -37,17 +38,19 @@ async def merge_shard(event: BatchCompleted, claim: Claim, ports: Ports) -> Outc
     return Ack(Receipt(digest=digest, counts={"rows": len(rows)}), [merged])
 
 
-def grade_rows(output: bytes, event: BatchCompleted) -> Iterator[Row]:
-    """The warehouse's rows of a batch output, whatever order its lines have.
+def grade_rows(requests: bytes, output: bytes, event: BatchCompleted) -> Iterator[Row]:
+    """The warehouse's rows of a batch output, joined to its requests, whatever their order.
 
     Raises:
         BatchJobError: A line is bad, answers another request, or a request has no line.
     """
+    asked = {json.loads(line)["row_id"] for line in requests.splitlines()}
     answers = [_answer(line, number) for number, line in enumerate(output.splitlines(), start=1)]
-    if len({row_id for row_id, _ in answers}) != event.n_requests:
+    answered = {row_id for row_id, _ in answers}
+    if answered != asked:
         raise BatchJobError(
-            f"{event.output_uri} answers {len({row_id for row_id, _ in answers})} requests, "
-            f"{event.n_requests} were sent: the job's output is cut or mixed up"
+            f"{event.output_uri} lacks {len(asked - answered)} of {len(asked)} requests and "
+            f"answers {len(answered - asked)} others: the job's output is cut or mixed up"
         )
     for row_id, grades in answers:
         yield from _rows(row_id, grades, event)
