@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -44,7 +45,9 @@ class Settings(BaseSettings):
     objects: str = ""
     mail: str = ""
     mail_sender: str = "nexus@localhost.localdomain"
-    mail_recipients: Annotated[tuple[str, ...], NoDecode] = ("operators@localhost.localdomain",)
+    mail_recipients: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = (
+        "operators@localhost.localdomain",
+    )
     batch_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     claim_lease_seconds: Positive = 10.0
     tries: Annotated[int, Field(ge=1, le=100)] = 3
@@ -61,12 +64,13 @@ class Settings(BaseSettings):
     def model_post_init(self, _: object) -> None:
         """Give every part without a setting its place under the home folder."""
         home = self.home.absolute()
+        quoted = quote(str(home))
         for name, default in (
             ("home", home),
             ("ledger", f"sqlite:///{home / 'ledger.sqlite'}"),
-            ("warehouse", f"duckdb://{home / 'warehouse.duckdb'}"),
-            ("objects", f"file://{home / 'objects'}"),
-            ("mail", f"maildir://{home / 'mail'}"),
+            ("warehouse", f"duckdb://{quoted}/warehouse.duckdb"),
+            ("objects", f"file://{quoted}/objects"),
+            ("mail", f"maildir://{quoted}/mail"),
         ):
             if name == "home" or not getattr(self, name):
                 object.__setattr__(self, name, default)
