@@ -95,34 +95,33 @@ async def start_iteration(request: Request, ports: Ports) -> bool:
     event = IterationStarted(iteration=request.iteration, parameters=request.parameters)
     with span(f"start iteration {request.iteration}", kind="producer"):
         leaving = outgoing(event, cause=str(key), source="producer", ports=ports)
-    now = ports.clock()
-    cause = Cause(
-        derived_id("producer", event), event.type, now, leaving.attributes.get("traceparent")
-    )
-    taken = await ports.ledger.claim(
-        key,
-        cause=cause,
-        owner=ports.owner,
-        now=now,
-        lease_seconds=ports.retrying.lease_seconds,
-    )
-    match taken:
-        case Completed():
-            refuse_other_parameters(request, taken.receipt)
-            await publish(taken.outgoing, ports)
+    traceparent = leaving.attributes.get("traceparent")
+    cause = Cause(derived_id("producer", event), event.type, ports.clock(), traceparent)
+    match await _claim(key, cause, ports):
+        case Completed() as before:
+            refuse_other_parameters(request, before.receipt)
+            await publish(before.outgoing, ports)
             return False
-        case Held():
-            raise ParametersError(
-                f"iteration {request.iteration} is being started by {taken.owner}: "
-                "wait a moment, then look with nexus status"
-            )
-        case Claim():
+        case Claim() as taken:
             if request.csv is not None:
                 await ports.objects.put_once(responses_key(sha256(request.csv)), request.csv)
             receipt = Receipt(digest=request.digest)
             await ports.ledger.complete(taken, receipt, [leaving], now=ports.clock())
             await publish([leaving], ports)
             return True
+
+
+async def _claim(key: ClaimKey, cause: Cause, ports: Ports) -> Claim | Completed:
+    """The claim; while another producer holds it, wait: it is done soon, or its lease runs out."""
+    while True:
+        now = ports.clock()
+        lease_seconds = ports.retrying.lease_seconds
+        taken = await ports.ledger.claim(
+            key, cause=cause, owner=ports.owner, now=now, lease_seconds=lease_seconds
+        )
+        if not isinstance(taken, Held):
+            return taken
+        await ports.sleep(ports.poll_seconds)
 
 
 def refuse_other_parameters(request: Request, receipt: Receipt) -> None:
