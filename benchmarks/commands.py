@@ -1,4 +1,4 @@
-"""What a user waits for: --help, the smoke run with a cold and a warm compile cache, real responses.
+"""What a user waits for: --help, the smoke run with a cold and a warm cache, real responses.
 
 The ratio is warm against cold: what the persistent compile cache saves.
 

@@ -24,7 +24,15 @@ from infra import logs
 from infra.batch import LocalBatchService
 from infra.clock import utc_now
 from infra.objects import open_objects
-from infra.ports import JobState, Training, TrainingJob, TrainingProgress
+from infra.ports import (
+    BatchService,
+    JobState,
+    Objects,
+    Training,
+    TrainingJob,
+    TrainingProgress,
+    Warehouse,
+)
 from infra.profiles import parameters_for
 from infra.settings import Settings
 from infra.warehouse import open_warehouse
@@ -40,7 +48,9 @@ class NoTrainer:
     """Fits nothing: the gates hold the family for want of draws."""
 
     async def train(
-        self, job: TrainingJob, progress: Callable[[TrainingProgress], None] | None = None
+        self,
+        job: TrainingJob,
+        progress: Callable[[TrainingProgress], None] | None = None,  # noqa: ARG002 - the port's
     ) -> Training:
         gate = {
             "number": 1,
@@ -76,7 +86,7 @@ async def through_nexus(home: Path) -> dict[str, Any]:
 
 
 async def by_hand(home: Path) -> int:
-    home.mkdir(parents=True)
+    home.mkdir(parents=True)  # noqa: ASYNC240 - nothing else runs yet
     warehouse = open_warehouse(f"duckdb://{home / 'warehouse.duckdb'}")
     await warehouse.open(TABLES)
     objects = open_objects(f"file://{home / 'objects'}")
@@ -91,7 +101,9 @@ async def by_hand(home: Path) -> int:
     return rows
 
 
-async def _shard(shard: ShardRequested, warehouse: Any, objects: Any, batch: Any) -> int:
+async def _shard(
+    shard: ShardRequested, warehouse: Warehouse, objects: Objects, batch: BatchService
+) -> int:
     lines = list(request_lines(shard))
     stored = await objects.put_once(f"{shard.subject}/requests.jsonl", "\n".join(lines).encode())
     job = await batch.create(
