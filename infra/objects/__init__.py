@@ -1,5 +1,6 @@
 """Adapters of the objects port: a local folder, and a Google Cloud Storage bucket."""
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,7 +18,8 @@ def open_objects(url: str, *, gcs_endpoint: str | None = None) -> StoredObjects:
 
     Args:
         url: The root of all keys.
-        gcs_endpoint: ``http://host:port`` of a storage emulator in place of Google's.
+        gcs_endpoint: ``http://host:port`` of a storage emulator in place of Google's; the
+            environment's ``STORAGE_EMULATOR_HOST`` without it.
 
     Raises:
         SettingsError: Another scheme, a relative folder, no bucket, or a bad prefix.
@@ -29,7 +31,11 @@ def open_objects(url: str, *, gcs_endpoint: str | None = None) -> StoredObjects:
         case "file" if path.startswith("/") and parts.netloc in {"", "localhost"}:
             return local_objects(Path(path))
         case "gs" if parts.netloc:
-            return gcs_objects(parts.netloc, _checked_prefix(path, url), endpoint=gcs_endpoint)
+            return gcs_objects(
+                parts.netloc,
+                _checked_prefix(path, url),
+                endpoint=gcs_endpoint or os.environ.get("STORAGE_EMULATOR_HOST"),
+            )
         case _:
             raise SettingsError(
                 f"objects is {url!r}: give file:///folder or gs://bucket or gs://bucket/prefix"
