@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -299,9 +300,20 @@ def _print_json(document: object) -> None:
     print(jsonlib.dumps(document, indent=2), flush=True)  # noqa: T201 - stdout is the result
 
 
+def _tell_usage_error(end: SystemExit) -> None:
+    """Typer shows its own errors on stderr and exits; with --json stdout tells them too."""
+    error = end.__context__
+    if isinstance(error, TyperException) and "--json" in sys.argv:
+        _print_error(error, error.format_message())
+
+
+def _print_error(error: Exception, message: str) -> None:
+    _print_json({"error": {"kind": type(error).__name__, "message": message}})
+
+
 def _fail(error: Exception, code: int) -> NoReturn:
     if "--json" in sys.argv:
-        _print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+        _print_error(error, str(error))
     err.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
     raise SystemExit(code)
 
@@ -318,6 +330,9 @@ def main() -> NoReturn:
         _fail(error, EXIT_UNREACHABLE)
     except NexusError as error:
         _fail(error, EXIT_FAILED)
+    except SystemExit as end:
+        _tell_usage_error(end)
+        raise
     except KeyboardInterrupt:
         err.print("Interrupted. Run the same command again: it goes on where it stopped.")
         raise SystemExit(EXIT_INTERRUPTED) from None
