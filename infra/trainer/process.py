@@ -27,11 +27,6 @@ class ProcessTrainer:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
-    async def warm_up(self) -> None:
-        """Start the process before there is work, so that JAX loads meanwhile."""
-        async with self._turn:
-            await self._ready()
-
     async def train(
         self, job: TrainingJob, progress: Callable[[TrainingProgress], None] | None = None
     ) -> Training:
