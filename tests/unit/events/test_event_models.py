@@ -1,0 +1,64 @@
+"""The parts that events are made of refuse what can't be."""
+
+import pytest
+from pydantic import ValidationError
+
+from events.catalogue import BatchPollRequested, ShardSubmitted
+from events.model import Corpus, Family, Parameters, SimulatorEvaluator
+
+FAMILY = Family(family="f", items=("a", "b"))
+
+
+def parameters(**changes):
+    known = {
+        "profile": "smoke",
+        "corpus": Corpus(personas=4, sessions=2),
+        "shards": 8,
+        "families": (FAMILY,),
+        "evaluator": SimulatorEvaluator(seed=1),
+    }
+    return Parameters(**{**known, **changes})
+
+
+def test_more_shards_than_talks_are_refused():
+    assert parameters().corpus.talks == 8
+    with pytest.raises(ValidationError, match="shards is 9, but there are only 8 talks"):
+        parameters(shards=9)
+
+
+def test_a_family_named_twice_is_refused():
+    with pytest.raises(ValidationError, match="families names one twice: f, f"):
+        parameters(families=(FAMILY, FAMILY))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"reversed": ("c",)}, "reversed names 'c'"),
+        ({"items": ("a", "a")}, "named twice"),
+        ({"items": ()}, "at least 1 item"),
+        ({"family": "1st"}, "match pattern"),
+        ({"family": "a/b"}, "match pattern"),
+    ],
+)
+def test_a_family_that_cannot_be_is_refused(changes, reason):
+    with pytest.raises(ValidationError, match=reason):
+        Family(**{"family": "f", "items": ("a", "b"), **changes})
+
+
+def test_an_evaluator_is_told_by_its_kind():
+    again = Parameters.model_validate_json(parameters().model_dump_json())
+    assert again.evaluator == SimulatorEvaluator(seed=1)
+    with pytest.raises(ValidationError, match="evaluator"):
+        parameters(evaluator={"kind": "oracle"})
+
+
+def test_each_poll_is_an_event_of_its_own():
+    submitted = ShardSubmitted(
+        iteration=0, shard_index=1, job="j", requests_uri="u", n_requests=1, families=(FAMILY,)
+    )
+    polls = [
+        BatchPollRequested(iteration=0, shard_index=1, poll=n, submitted=submitted) for n in (1, 2)
+    ]
+    assert polls[0].subject == polls[1].subject
+    assert polls[0].identity != polls[1].identity
