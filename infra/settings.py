@@ -54,6 +54,13 @@ class Settings(BaseSettings):
     poll_seconds: Positive = 0.1
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
+    @field_validator("home")
+    @classmethod
+    def _for_duckdb(cls, value: Path) -> Path:
+        if "?" in str(value.absolute()):
+            raise ValueError("DuckDB can't open files in a folder with a ? in its path: rename it")
+        return value
+
     @field_validator("mail_recipients", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
