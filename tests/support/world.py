@@ -56,12 +56,20 @@ class RecordingPublisher:
     def __init__(self) -> None:
         self.published: list[Outgoing] = []
         self.broken = False
+        self.changed = asyncio.Condition()
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
         await asyncio.sleep(0)
         if self.broken:
             raise TransientError("the bus is away")
         self.published.extend(outgoing)
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def wait_for(self, count: int) -> None:
+        """Until so many events are published; fails after half a minute."""
+        async with asyncio.timeout(30), self.changed:
+            await self.changed.wait_for(lambda: len(self.published) >= count)
 
     def ids(self, topic: str | None = None) -> list[str]:
         return [event.id for event in self.published if topic in {None, event.topic}]
