@@ -94,7 +94,7 @@ async def judge(system: System, request: ShardRequested, seen: Seen) -> tuple[Ch
         Check("rows", talks * request.corpus.turns * constructs, rows.num_rows),
         Check("batches created", 1, system.effects.batches_created),
         Check("merges", 1, system.effects.merges),
-        Check("objects written", 1, system.effects.objects_written),
+        Check("objects written", 2, system.effects.objects_written),
         Check("receipts", FIRES, len(submitted)),
         Check("different receipts", 1, len({receipt.digest for receipt in submitted})),
         Check("different merges", 1, len({receipt.digest for receipt in merged})),

@@ -42,6 +42,10 @@ async def run_drill(drill: Drill, mutate: Mutate, *, seed: int, settings: Settin
     shutil.rmtree(home, ignore_errors=True)
     own = Settings(
         home=home,
+        ledger="",
+        warehouse="",
+        objects="",
+        mail="",
         topic_prefix=f"{settings.topic_prefix}{drill.name}-",
         claim_lease_seconds=settings.claim_lease_seconds,
         log_level=settings.log_level,

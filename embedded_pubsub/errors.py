@@ -75,3 +75,7 @@ class StaleAckIdError(InvalidArgumentError):
 
 class DataDirError(Exception):
     """The data folder can't be used: another server holds it, or it is not ours."""
+
+
+class DataDirInUseError(DataDirError):
+    """Another server has the data folder open."""

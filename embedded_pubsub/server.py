@@ -73,7 +73,8 @@ class Server:
         """Open the store and listen.
 
         Raises:
-            DataDirError: The folder is in use by another server, or can't be used.
+            DataDirInUseError: Another server has the folder open.
+            DataDirError: The folder can't be used.
             OSError: The address can't be listened on.
         """
         runtime = Runtime(self._open_store(), Clock())

@@ -25,7 +25,7 @@ from embedded_pubsub.changes import (
     PutSubscription,
     PutTopic,
 )
-from embedded_pubsub.errors import DataDirError, ResourceExhaustedError
+from embedded_pubsub.errors import DataDirError, DataDirInUseError, ResourceExhaustedError
 
 FORMAT = 1
 """The version of the tables below, kept in SQLite's `user_version`."""
@@ -210,7 +210,7 @@ class SqliteStore:
 
     def _open_error(self, error: sqlite3.Error) -> DataDirError:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-            return DataDirError(
+            return DataDirInUseError(
                 f"data_dir {self._data_dir}: another server has it open. Stop that one, or use "
                 "another folder."
             )

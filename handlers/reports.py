@@ -85,14 +85,14 @@ async def report_data(iteration: int, ports: Ports) -> ReportData | None:
 
 
 def command_of(iteration: int, parameters: Parameters) -> str:
-    """The command line that starts the same run."""
+    """The command line that starts the same run; the files are those of the data's digest."""
     command = f"nexus run --iteration {iteration} --profile {parameters.profile}"
     if parameters.method != "nuts":
         command += f" --method {parameters.method}"
     command += f" --seed {parameters.seed}"
     if isinstance(parameters.evaluator, SimulatorEvaluator):
         return command
-    return f"{command} --responses {parameters.evaluator.uri.rpartition('/')[2]}"
+    return f"{command} --responses FILE.csv --scales FILE.toml"
 
 
 async def _family(

@@ -25,6 +25,8 @@ MAX_DELIVERY_ATTEMPTS = 100
 REDELIVER_SECONDS = 2.0
 """For messages whose handling broke off, such as when the ledger did not answer."""
 
+LONGEST_DELAY_SECONDS = 600.0
+
 log = structlog.get_logger(__name__)
 
 Decode = Callable[[bytes, Mapping[str, str]], Envelope[Any]]
@@ -157,9 +159,18 @@ async def _settle(message: PubSubMessage, settlement: Settlement) -> None:
         case Settled():
             await message.ack()
         case Redeliver(after_seconds):
-            await message.nack(delay_seconds=math.ceil(after_seconds))
+            await message.nack(delay_seconds=_delay(after_seconds, message.delivery_attempt or 1))
         case Dead(reason):
             await _reject(message, reason, None)
+
+
+def _delay(after_seconds: float, attempt: int) -> int:
+    """Longer from try to try, so that waiting does not use up the delivery attempts.
+
+    The service counts every delivery; a hundred of these last over half a day.
+    """
+    patience = 1.5 ** max(0, attempt - 3)
+    return math.ceil(min(LONGEST_DELAY_SECONDS, after_seconds * patience))
 
 
 async def _reject(message: PubSubMessage, reason: str, error: InvalidEventError | None) -> None:

@@ -486,5 +486,5 @@ class Ports:
     random: Random
     owner: str
     retrying: Retrying = Retrying()
-    poll_seconds: float = 0.2
+    poll_seconds: float = 0.1
     on_training: Callable[[TrainingProgress], None] | None = None

@@ -1,16 +1,18 @@
 """Where the bus is: the server that the environment names, else one embedded in this home."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded_pubsub import DataDirError, Server
-from infra.errors import ServiceUnavailableError
+from embedded_pubsub import DataDirError, DataDirInUseError, Server
+from infra.errors import ServiceUnavailableError, SettingsError
 from infra.settings import Settings
 
 ENDPOINT = "endpoint"
+JOIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ async def bus_address(settings: Settings) -> AsyncIterator[BusAddress]:
     meanwhile join it.
 
     Raises:
-        ServiceUnavailableError: Another process holds the home's server but can't be found.
+        ServiceUnavailableError: Another process holds the home's server but does not answer.
+        SettingsError: The home can't keep the server's data.
     """
     project = os.environ.get("GOOGLE_CLOUD_PROJECT", settings.project)
     given = os.environ.get("PUBSUB_EMULATOR_HOST")
@@ -41,9 +44,11 @@ async def bus_address(settings: Settings) -> AsyncIterator[BusAddress]:
     server = Server(port=0, data_dir=folder)
     try:
         await server.start()
-    except DataDirError:
-        yield BusAddress(project, _endpoint_of_other(folder))
+    except DataDirInUseError:
+        yield BusAddress(project, await _endpoint_of_other(folder))
         return
+    except DataDirError as error:
+        raise SettingsError(f"the embedded bus can't start: {error}") from error
     try:
         (folder / ENDPOINT).write_text(server.target)
         yield BusAddress(project, server.target)
@@ -52,11 +57,24 @@ async def bus_address(settings: Settings) -> AsyncIterator[BusAddress]:
         await server.stop()
 
 
-def _endpoint_of_other(folder: Path) -> str:
+async def _endpoint_of_other(folder: Path) -> str:
+    """Where the holder of the folder listens.
+
+    The file may be that of a server that was killed, or not be written yet: it counts once
+    somebody answers there.
+    """
     try:
-        return (folder / ENDPOINT).read_text()
-    except FileNotFoundError:
+        async with asyncio.timeout(JOIN_SECONDS):
+            while True:
+                with suppress(OSError, ValueError):
+                    target = (folder / ENDPOINT).read_text()
+                    host, _, port = target.rpartition(":")
+                    _, writer = await asyncio.open_connection(host, int(port))
+                    writer.close()
+                    return target
+                await asyncio.sleep(0.05)
+    except TimeoutError:
         raise ServiceUnavailableError(
-            f"another process holds {folder} but has not said where it listens: "
+            f"another process holds {folder} but does not answer: "
             "wait for it to start or to end, then try again"
         ) from None

@@ -59,7 +59,8 @@ def _exporter() -> SpanExporter | None:
         os.environ.get(name)
         for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     )
-    chosen = os.environ.get("OTEL_TRACES_EXPORTER", "otlp" if endpoint else "none")
+    # By the specification, an empty variable counts as one that is not set.
+    chosen = os.environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if endpoint else "none")
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or chosen == "none":
         return None
     if chosen == "console":
@@ -70,9 +71,8 @@ def _exporter() -> SpanExporter | None:
 
 
 def _otlp_exporter() -> SpanExporter:
-    protocol = os.environ.get(
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-        os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL"
     )
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415 - costs 100 ms

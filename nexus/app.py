@@ -18,7 +18,7 @@ from typing import Any
 
 from events.audit import AuditLogEntry, decode_log_entry
 from events.cloudevents import Envelope, decode
-from faststream_pubsub import PubSubBroker
+from faststream_pubsub import PubSubBroker, PubSubError
 from handlers.audit import AUDIT
 from handlers.batches import BATCHES
 from handlers.merge import MERGE
@@ -36,7 +36,7 @@ from infra.effects import (
     CountedWarehouse,
     Effects,
 )
-from infra.errors import InputError
+from infra.errors import InputError, ServiceUnavailableError
 from infra.ledger import open_ledger
 from infra.mail import open_mailer
 from infra.objects import open_objects
@@ -56,7 +56,8 @@ SAGAS = (ITERATION,)
 HANDLERS = tuple(step.handler for step in STEPS) + tuple(saga.name for saga in SAGAS)
 
 SAGA_WORKERS = 8
-STOP_SECONDS = 10.0
+STOP_SECONDS = 3.0
+"""How long what is under way may take to end at a stop; what takes longer is handed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,20 @@ async def connected(
         ports = adapt(await _ports(settings, broker, effects, trainer, stack, on_training))
         declared = _broker(bus)
         _subscribe_all(declared, ports, settings, HANDLERS)
-        await declared.setup()
-        await declared.stop()
+        await _set_up(declared, bus)
         await broker.connect()
         stack.push_async_callback(broker.stop)
         yield System(settings, ports, broker, effects, bus)
+
+
+async def _set_up(declared: PubSubBroker, bus: BusAddress) -> None:
+    try:
+        await declared.setup()
+    except PubSubError as error:
+        where = bus.emulator_host or "Cloud Pub/Sub"
+        raise ServiceUnavailableError(f"the bus at {where} can't be set up: {error}") from error
+    finally:
+        await declared.stop()
 
 
 @asynccontextmanager
@@ -169,7 +179,7 @@ async def _ports(
     warehouse = open_warehouse(settings.warehouse)
     await warehouse.open(TABLES)
     stack.push_async_callback(warehouse.close)
-    objects = open_objects(settings.objects)
+    objects = CountedObjects(open_objects(settings.objects), effects)
     batch = LocalBatchService(
         settings.home / "batch", objects, seconds_per_job=settings.batch_seconds
     )
@@ -179,7 +189,7 @@ async def _ports(
     return Ports(
         ledger=ledger,
         warehouse=CountedWarehouse(warehouse, effects),
-        objects=CountedObjects(objects, effects),
+        objects=objects,
         batch=CountedBatch(batch, effects),
         trainer=fitting,
         mailer=open_mailer(

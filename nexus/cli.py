@@ -162,7 +162,14 @@ def status(
         return
     if watch:
         with RunProgress(err) as progress:
-            document = _run(statuses.watch(settings, iteration, progress.on_state))
+            document = _run(
+                statuses.watch(
+                    settings,
+                    iteration,
+                    progress.on_state,
+                    lambda: err.print(f"Waiting for iteration {iteration} to be started."),
+                )
+            )
     else:
         document = _run(statuses.status(settings, iteration))
     _print_json(document) if json else show_run(document, out)
@@ -282,6 +289,12 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the 
 
     try:
         return asyncio.run(work)
+    except KeyboardInterrupt as interrupt:
+        said = "Interrupted. Run the same command again: it goes on where it stopped."
+        if "--json" in sys.argv:
+            _print_error(interrupt, said)
+        err.print(said)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         telemetry.shut_down()
 
@@ -333,7 +346,4 @@ def main() -> NoReturn:
     except SystemExit as end:
         _tell_usage_error(end)
         raise
-    except KeyboardInterrupt:
-        err.print("Interrupted. Run the same command again: it goes on where it stopped.")
-        raise SystemExit(EXIT_INTERRUPTED) from None
     raise SystemExit(0)

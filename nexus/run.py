@@ -13,8 +13,10 @@ from infra.ports import ClaimKey, Ledger, StepStatus, Trainer, TrainingProgress
 from infra.settings import Settings
 from nexus.producer import Request, refuse_other_parameters, request_for, start_iteration
 from nexus.summary import Document, summary
+from sagas.iteration import ENDED
 
 LOOK_SECONDS = 0.1
+_OVER = frozenset({StepStatus.COMPLETED, StepStatus.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,14 @@ async def ended_before(settings: Settings, request: Request) -> Document | None:
 
 
 async def ended(iteration: int, ledger: Ledger) -> bool:
-    """Whether nothing more will come: the saga has ended and the report is drawn or given up."""
-    report = await ledger.step(ClaimKey(iteration_subject(iteration), "reports"))
-    return report is not None and report.status in {StepStatus.COMPLETED, StepStatus.FAILED}
+    """Whether nothing more will come: report drawn, and the operators told if it failed."""
+    subject = iteration_subject(iteration)
+    record = await ledger.saga("iteration", subject)
+    if record is None or record.state["phase"] not in ENDED:
+        return False
+    last = ("reports", "audit") if record.state["phase"] == "failed" else ("reports",)
+    steps = [await ledger.step(ClaimKey(subject, step)) for step in last]
+    return all(step is not None and step.status in _OVER for step in steps)
 
 
 async def _until_ended(iteration: int, ledger: Ledger, watcher: Watcher) -> None:

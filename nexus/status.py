@@ -28,10 +28,15 @@ async def statuses(settings: Settings) -> list[Document]:
 
 
 async def watch(
-    settings: Settings, iteration: int, on_state: Callable[[Document], None]
+    settings: Settings,
+    iteration: int,
+    on_state: Callable[[Document], None],
+    on_waiting: Callable[[], None],
 ) -> Document:
     """Tell of one iteration until it ends, from wherever it runs; wait for it to be started."""
     async with _ledger(settings) as ledger:
+        if await summary(iteration, ledger) is None:
+            on_waiting()
         while True:
             document = await summary(iteration, ledger)
             if document is not None:
