@@ -1,0 +1,126 @@
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from events.model import Family, Sampler
+from infra.errors import CannotCalibrateError, TransientError
+from infra.ports import TrainingJob
+from infra.trainer import ProcessTrainer
+
+ITEMS = ("a", "b", "c")
+DIES_WITH_A_CHILD = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from infra.trainer import ProcessTrainer
+
+async def main():
+    trainer = ProcessTrainer(Path(sys.argv[1]))
+    await trainer._ready()
+    print(trainer._process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def job(*, alike=()):
+    """60 respondents of three items; those named are answered alike by all."""
+    random = np.random.default_rng(0)
+    traits = random.normal(size=60)
+    rows = [
+        (
+            person,
+            item,
+            1 if item in alike else int(np.clip(round(2 + trait + random.normal()), 1, 3)),
+        )
+        for person, trait in enumerate(traits)
+        for item in ITEMS
+    ]
+    respondent, item, grade = zip(*rows, strict=True)
+    counts = pa.table(
+        {"respondent": respondent, "item": item, "grade": grade, "n": [1] * len(rows)}
+    )
+    return TrainingJob(Family(family="f", items=ITEMS), counts, Sampler(), "mml", 0)
+
+
+@pytest.fixture
+async def trainer(tmp_path):
+    made = ProcessTrainer(tmp_path / "cache")
+    yield made
+    await made.close()
+
+
+async def test_a_family_that_cannot_be_fitted_leaves_the_process_to_the_next(trainer):
+    told = []
+    await trainer._ready()
+    process = trainer._process
+    with pytest.raises(CannotCalibrateError, match="ConstantItemError: item b"):
+        await trainer.train(job(alike=["b"]))
+    training = await trainer.train(job(), told.append)
+    assert trainer._process is process
+    assert process.returncode is None
+    document = json.loads(training.grm_json)
+    assert [item["item"] for item in document["items"]] == list(ITEMS)
+    assert (training.figures["method"], training.figures["n_responses"]) == ("mml", 180)
+    assert [row["item"] for row in training.metrics] == list(ITEMS)
+    assert [row["level"] for row in training.invariance] == ["configural", "metric", "scalar"]
+    assert training.gates
+    assert {"number", "name", "value", "threshold", "passed", "holds", "reason"} == set(
+        training.gates[0]
+    )
+    assert {progress.family for progress in told} == {"f"}
+
+
+async def test_a_process_that_was_killed_is_worth_another_try(trainer):
+    process = await trainer._ready()
+    fitting = asyncio.create_task(trainer.train(job()))
+    await asyncio.sleep(0)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(TransientError, match="the training process ended with code -9"):
+        await fitting
+    await trainer._ready()
+    assert trainer._process.pid != process.pid
+
+
+async def test_a_fit_that_is_cancelled_ends_its_process(trainer):
+    process = await trainer._ready()
+    fitting = asyncio.create_task(trainer.train(job()))
+    await asyncio.sleep(0)
+    fitting.cancel()
+    with suppress(asyncio.CancelledError):
+        await fitting
+    assert fitting.cancelled()
+    assert process.returncode == -signal.SIGKILL
+    assert trainer._process is None
+
+
+async def test_closing_ends_the_process_and_may_be_done_twice(trainer):
+    await trainer._ready()
+    process = trainer._process
+    await trainer.close()
+    await trainer.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_the_process_dies_with_the_worker_that_started_it(tmp_path):
+    """It holds the worker's stderr open for as long as it lives."""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", DIES_WITH_A_CHILD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    pid = int(worker.stdout.readline())
+    try:
+        worker.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    assert worker.returncode == -signal.SIGKILL
