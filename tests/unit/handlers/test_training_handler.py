@@ -1,0 +1,154 @@
+import json
+
+import pytest
+
+from events.catalogue import TrainingRequested
+from events.model import Family, Sampler
+from handlers.digests import sha256, short
+from handlers.training import calibrate_family, family_lost
+from infra.errors import CannotCalibrateError
+from infra.ports import Training
+from schemas.rows import arrow_rows
+from schemas.tables import CALIBRATION_METRICS, GRADES, INVARIANCE
+
+FAMILY = Family(family="openness", items=("imagination", "intellect"), reversed=("intellect",))
+REQUEST = TrainingRequested(
+    iteration=4,
+    family="openness",
+    scale=FAMILY,
+    method="mml",
+    sampler=Sampler(draws=500),
+    seed=7,
+)
+GRM = json.dumps({"items": []}).encode()
+FIGURES = {
+    "method": "mml", "r_hat_max": None, "ess_bulk_min": None, "ess_tail_min": None,
+    "divergences": 0, "sampling_seconds": 0.5, "n_respondents": 2, "n_responses": 5,
+}  # fmt: skip
+GATE = {
+    "number": 1, "name": "r-hat", "value": None, "threshold": "below 1.01", "passed": True,
+    "holds": True, "reason": "no draws",
+}  # fmt: skip
+
+
+def metric(item):
+    numbers = dict.fromkeys(
+        (
+            "discrimination_mean", "discrimination_sd", "discrimination_hdi_low",
+            "discrimination_hdi_high", "r_hat_max", "ess_bulk_min", "ess_tail_min",
+        ),
+        1.0,
+    )  # fmt: skip
+    return {"item": item, "thresholds": [{"mean": 0.0}], "n_responses": 3, **numbers}
+
+
+def level(name):
+    numbers = dict.fromkeys(("log_likelihood", "aic", "bic", "delta_bic"), 1.0)
+    return {"level": name, "n_parameters": 2, "holds": True, **numbers}
+
+
+class FixedTrainer:
+    """Yields one known fit, and remembers what it was asked."""
+
+    def __init__(self, draws=b"draws"):
+        self.jobs = []
+        self.draws = draws
+
+    async def train(self, job, progress=None):
+        self.jobs.append((job, progress))
+        if job.counts.num_rows == 0:
+            raise CannotCalibrateError("no answers")
+        levels = tuple(level(name) for name in ("configural", "metric", "scalar"))
+        metrics = tuple(metric(item) for item in FAMILY.items)
+        return Training(GRM, self.draws, FIGURES, (GATE,), metrics, levels)
+
+
+def grade(persona, construct, value, *, turn=0, iteration=4, family="openness"):
+    return {
+        "namespace": "smoke", "iteration": iteration, "shard_index": 0, "family": family,
+        "persona": persona, "session": 0, "turn": turn, "construct": construct, "grade": value,
+    }  # fmt: skip
+
+
+@pytest.fixture
+async def graded(real):
+    rows = [
+        grade(0, "imagination", 2),
+        grade(0, "imagination", 2, turn=1),
+        grade(0, "intellect", 1),
+        grade(1, "imagination", 3),
+        grade(1, "imagination", 4, turn=1),
+    ]
+    for iteration, family in ((4, "openness"), (5, "openness"), (4, "another")):
+        theirs = [{**row, "iteration": iteration, "family": family} for row in rows]
+        constants = {"namespace": "smoke", "iteration": iteration, "family": family}
+        await real.ports.warehouse.merge(
+            GRADES, arrow_rows(GRADES, theirs), claim=f"c-{iteration}-{family}", constants=constants
+        )
+    return real
+
+
+def where(real, trainer):
+    return real.ports_with(
+        **{name: getattr(real.ports, name) for name in ("warehouse", "objects")}, trainer=trainer
+    )
+
+
+async def test_the_family_s_grades_are_counted_for_the_trainer(graded, claim):
+    trainer = FixedTrainer()
+    await calibrate_family(REQUEST, claim(REQUEST, "training"), where(graded, trainer))
+    [(job, _)] = trainer.jobs
+    assert (job.family, job.sampler, job.method, job.seed) == (
+        FAMILY,
+        Sampler(draws=500),
+        "mml",
+        7,
+    )
+    rows = job.counts.to_pylist()
+    assert sorted((row["respondent"], row["item"], row["grade"], row["n"]) for row in rows) == [
+        (0, "imagination", 2, 2),
+        (0, "intellect", 1, 1),
+        (1, "imagination", 3, 1),
+        (1, "imagination", 4, 1),
+    ]
+
+
+async def test_a_fit_is_kept_once_with_its_metrics(graded, claim):
+    ports = where(graded, FixedTrainer())
+    outcomes = [
+        await calibrate_family(REQUEST, claim(REQUEST, "training", attempt), ports)
+        for attempt in (1, 2)
+    ]
+    assert outcomes[0] == outcomes[1]
+    [calibrated] = outcomes[0].events
+    assert calibrated.digest == sha256(GRM) == outcomes[0].receipt.digest
+    assert await ports.objects.get(calibrated.grm_uri) == GRM
+    assert await ports.objects.get(calibrated.draws_uri) == b"draws"
+    assert short(sha256(GRM)) in calibrated.grm_uri
+    assert calibrated.gates[0].reason == "no draws"
+    assert outcomes[0].receipt.counts == {"calibration_metrics": 2, "invariance": 3}
+    key = {"namespace": "smoke", "iteration": 4, "family": "openness"}
+    metrics = (await ports.warehouse.read(CALIBRATION_METRICS, where=key)).to_pylist()
+    assert [row["item"] for row in metrics] == ["imagination", "intellect"]
+    levels = (await ports.warehouse.read(INVARIANCE, where=key)).to_pylist()
+    assert {row["level"] for row in levels} == {"configural", "metric", "scalar"}
+    assert graded.effects.objects_written == 2
+
+
+async def test_a_fit_without_draws_has_none_to_show(graded, claim):
+    ports = where(graded, FixedTrainer(draws=None))
+    outcome = await calibrate_family(REQUEST, claim(REQUEST, "training"), ports)
+    assert outcome.events[0].draws_uri is None
+    assert set(outcome.receipt.uris) == {"grm"}
+
+
+async def test_what_cannot_be_calibrated_leaves_nothing_behind(real, claim):
+    ports = where(real, FixedTrainer())
+    with pytest.raises(CannotCalibrateError):
+        await calibrate_family(REQUEST, claim(REQUEST, "training"), ports)
+    assert (real.effects.objects_written, real.effects.merges) == (0, 0)
+
+
+def test_what_the_saga_is_told():
+    told = family_lost(REQUEST, "why")
+    assert (told.subject, told.step, told.reason) == ("smoke/4/family/openness", "training", "why")
