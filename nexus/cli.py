@@ -320,7 +320,7 @@ def _tell_usage_error(end: SystemExit) -> None:
         _print_error(error, error.format_message())
 
 
-def _print_error(error: Exception, message: str) -> None:
+def _print_error(error: BaseException, message: str) -> None:
     _print_json({"error": {"kind": type(error).__name__, "message": message}})
 
 
