@@ -361,6 +361,13 @@ async def test_work_that_ends_after_its_claim_was_overtaken_is_not_kept(world):
     assert world.publisher.published == []
 
 
+async def test_a_handler_that_finds_its_claim_overtaken_is_not_tried_again(world):
+    effect = Effect(StaleClaimError("overtaken"), DONE)
+    assert await handle(world, effect) == Redeliver(RETRYING.redeliver_seconds)
+    assert effect.tries == 1
+    assert world.publisher.published == []
+
+
 async def test_work_outlives_a_renewal_that_does_not_get_through(world):
     class Deaf(WatchedRenewals):
         async def renew(self, *_, **__):
@@ -436,6 +443,16 @@ async def test_what_the_bus_refuses_is_left_to_the_relay(world):
     assert await relay_once(world.ports) == 1
     assert world.publisher.ids() == [MERGED_ID]
     assert await world.ledger.unpublished("smoke") == 0
+
+
+async def test_what_the_saga_is_told_is_left_to_the_relay_too(world):
+    """The message is dead by then: no redelivery would tell it again."""
+    world.publisher.broken = True
+    assert await handle(world, Effect(Terminal("no"))) == Dead("no")
+    world.publisher.broken = False
+    world.clock.advance(GRACE_SECONDS)
+    assert await relay_once(world.ports) == 1
+    assert world.publisher.topics() == ["shard-failed"]
 
 
 # --- killed anywhere -----------------------------------------------------------------------
