@@ -70,7 +70,7 @@ def publish(there, monkeypatch):
     client.transport.close()
 
 
-def test_bad_messages_are_kept_with_their_reasons(nexus, there, publish):
+def test_bad_messages_are_kept_with_their_reasons(nexus, there, publish, request):
     worker = nexus.start("serve", "--json", **there)
     worker.ready_document()
     for data, attributes, _ in BAD.values():
@@ -103,6 +103,9 @@ def test_bad_messages_are_kept_with_their_reasons(nexus, there, publish):
     assert SUBSCRIPTION in shown
 
     assert worker.process.poll() is None
+    assert "Traceback" not in worker.err
+    if "google" in request.node.name:
+        return  # what follows takes its time and is the same there
     nexus.run("start", "0", "--method", "mml", **there).succeeded()
     done = nexus.run("status", "0", "--watch", "--json").succeeded().document
     assert done["status"] == "completed"

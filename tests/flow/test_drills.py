@@ -31,13 +31,14 @@ def test_the_storm_leaves_one_effect(nexus, server):
     assert nexus.steps() == {}  # a drill's home is its own
 
 
-def test_the_storm_again_on_the_same_server_holds_too(nexus, server):
+def test_the_storm_again_on_the_same_server_holds_too(nexus, google_target, project):
+    there = {"PUBSUB_EMULATOR_HOST": google_target, "GOOGLE_CLOUD_PROJECT": project}
     for _ in range(2):
-        assert nexus.run(*STORM, **server).succeeded().document["passed"] is True
+        assert nexus.run(*STORM, **there).succeeded().document["passed"] is True
 
 
-def test_without_claims_the_storm_is_seen(nexus, server):
-    ended = nexus.run(*STORM, "--mutant", "no-claim", **server)
+def test_without_claims_the_storm_is_seen(nexus):
+    ended = nexus.run(*STORM, "--mutant", "no-claim")
     assert ended.code == 1
     document = ended.document
     assert document["passed"] is False

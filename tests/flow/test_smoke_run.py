@@ -156,15 +156,16 @@ def test_other_parameters_are_refused_and_change_nothing(finished, other):
         (("--responses", "no/such.csv"), "no/such.csv"),
     ],
 )
-@pytest.mark.parametrize("command", [("run",), ("start",)])
-def test_what_cannot_run_is_refused_before_anything_is_started(nexus, command, arguments, said):
-    named = dict(zip(arguments[::2], arguments[1::2], strict=True))
-    if command == ("start",):
-        arguments = (
-            named.pop("--iteration", "0"),
-            *(part for pair in named.items() for part in pair),
-        )
-    ended = nexus.run(*command, *arguments)
+def test_what_cannot_run_is_refused_before_anything_is_started(nexus, arguments, said):
+    assert_refused(nexus, nexus.run("run", *arguments), said)
+
+
+def test_what_cannot_run_cannot_be_started_either(nexus):
+    ended = nexus.run("start", "10", "--profile", "smoke")
+    assert_refused(nexus, ended, "iteration 10 is a production iteration")
+
+
+def assert_refused(nexus, ended, said):
     assert ended.code == 2
     assert said in ended.err
     assert "Traceback" not in ended.err

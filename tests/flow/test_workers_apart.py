@@ -2,8 +2,6 @@
 
 import signal
 
-import pytest
-
 from infra.ports import StepStatus
 from tests.support.programs import children_of_training, until
 
@@ -31,13 +29,11 @@ def assert_completed(document, iteration):
     assert document["rows_merged"] == 3_600
 
 
-@pytest.mark.parametrize(
-    "shares",
-    [(("--only", "training,reports"), ("--only", REST)), ((), ())],
-    ids=["divided", "two-full"],
-)
-def test_an_iteration_is_carried_out_by_separate_processes(nexus, bus, shares):
-    workers = [serve(nexus, *share, **bus) for share in shares]
+def test_an_iteration_is_carried_out_by_separate_processes(nexus, bus):
+    workers = [
+        serve(nexus, "--only", "training,reports", **bus),
+        serve(nexus, "--only", REST, **bus),
+    ]
     watching = nexus.start("status", "2", "--watch", "--json", **bus)
     started = nexus.run("start", "2", "--method", "mml", "--json", **bus).succeeded()
     assert started.document == {"iteration": 2, "started": True, "replayed": False}
@@ -53,25 +49,25 @@ def test_an_iteration_is_carried_out_by_separate_processes(nexus, bus, shares):
 
 
 def test_work_of_a_stopped_worker_is_handed_over(nexus, bus):
-    first = serve(nexus, **bus)
+    """Of two workers that do all, the one that trains is stopped in the middle."""
+    workers = {str(each.process.pid): each for each in (serve(nexus, **bus), serve(nexus, **bus))}
     nexus.run("start", "2", "--method", "mml", **bus).succeeded()
     training = "smoke/2/family/openness/training"
 
     def claimed():
         step = nexus.steps("smoke/2").get(training)
-        return step is not None and step.status is StepStatus.CLAIMED
+        return step if step is not None and step.status is StepStatus.CLAIMED else None
 
-    until(lambda: claimed() and children_of_training(nexus.home), "the training to start")
-    assert_quiet_end(first)
-    assert children_of_training(nexus.home) == []
-    released = nexus.steps("smoke/2")[training]
-    assert released.status is StepStatus.RELEASED
-    second = serve(nexus, **bus)
+    first = until(claimed, "the training to be claimed")
+    until(lambda: children_of_training(nexus.home), "the training to start")
+    assert_quiet_end(workers.pop(first.owner.rpartition("/")[2]))
     assert_completed(nexus.run("status", "2", "--watch", "--json").succeeded().document, 2)
     done = nexus.steps("smoke/2")[training]
     assert (done.status, done.attempt) == (StepStatus.COMPLETED, 2)
-    assert done.owner != released.owner
-    assert_quiet_end(second)
+    ((left, worker),) = workers.items()
+    assert done.owner.rpartition("/")[2] == left
+    assert_quiet_end(worker)
+    assert children_of_training(nexus.home) == []
 
 
 def test_a_home_keeps_what_was_started_until_a_worker_comes(nexus):
