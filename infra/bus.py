@@ -13,8 +13,7 @@ import structlog
 from faststream import AckPolicy, Context
 
 from events.cloudevents import Envelope, InvalidEventError
-from faststream_pubsub import PublishError, PubSubBroker, PubSubMessage, RetryPolicy
-from infra.errors import TransientError
+from faststream_pubsub import PubSubBroker, PubSubError, PubSubMessage, RetryPolicy
 from infra.once import Dead, Redeliver, Settled, Settlement
 from infra.ports import Outgoing
 from infra.telemetry import span, trace_id, traceparent
@@ -40,24 +39,23 @@ class BusPublisher:
         self._broker = broker
         self._prefix = prefix
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish all at once; raises TransientError when one of them was not confirmed."""
-        results = await asyncio.gather(
-            *(self._one(event) for event in outgoing), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, PublishError):
-                raise TransientError(f"publish failed: {result}") from result
-            if isinstance(result, BaseException):
-                raise result
+    async def publish(self, outgoing: Sequence[Outgoing]) -> tuple[str, ...]:
+        """Publish all at once; the ids of those that are confirmed."""
+        confirmed = await asyncio.gather(*(self._one(event) for event in outgoing))
+        return tuple(event.id for event, done in zip(outgoing, confirmed, strict=True) if done)
 
-    async def _one(self, event: Outgoing) -> None:
-        await self._broker.publish(
-            event.data,
-            topic=self._prefix + event.topic,
-            attributes=dict(event.attributes),
-            ordering_key=event.ordering_key,
-        )
+    async def _one(self, event: Outgoing) -> bool:
+        try:
+            await self._broker.publish(
+                event.data,
+                topic=self._prefix + event.topic,
+                attributes=dict(event.attributes),
+                ordering_key=event.ordering_key,
+            )
+        except PubSubError as error:
+            log.warning("not_published", topic=event.topic, event_id=event.id, error=str(error))
+            return False
+        return True
 
 
 def subscription_name(prefix: str, handler: str, topic: str) -> str:

@@ -130,7 +130,8 @@ class CountedPublisher:
         self._publisher = publisher
         self._effects = effects
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, outgoing: Sequence[Outgoing]) -> tuple[str, ...]:
         """See ``Publisher``."""
-        await self._publisher.publish(outgoing)
-        self._effects.events_published += len(outgoing)
+        confirmed = await self._publisher.publish(outgoing)
+        self._effects.events_published += len(confirmed)
+        return confirmed

@@ -42,12 +42,10 @@ async def publish(events: Sequence[Outgoing], ports: Ports) -> None:
     """Publish and mark. What can't be published now stays with the relay."""
     if not events:
         return
-    try:
-        await ports.publisher.publish(events)
-    except (TransientError, ServiceUnavailableError) as error:
-        log.warning("left_to_relay", events=len(events), error=str(error))
-        return
-    await ports.ledger.published([event.id for event in events], now=ports.clock())
+    confirmed = await ports.publisher.publish(events)
+    if len(confirmed) < len(events):
+        log.warning("left_to_relay", events=len(events) - len(confirmed))
+    await ports.ledger.published(confirmed, now=ports.clock())
 
 
 async def relay(ports: Ports) -> None:

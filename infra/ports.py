@@ -439,8 +439,11 @@ class Mailer(Protocol):
 class Publisher(Protocol):
     """Puts outgoing events on the bus."""
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish all; returns when the server has confirmed each. Raises TransientError."""
+    async def publish(self, outgoing: Sequence[Outgoing]) -> tuple[str, ...]:
+        """Publish all; the ids of those that the server has confirmed.
+
+        The others may be tried again: one that is refused holds none of its neighbours up.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 from events.cloudevents import Envelope
 from events.model import Event
-from infra.errors import TransientError
 from infra.ports import Outgoing, Ports, Retrying
 
 START = datetime(2026, 11, 21, 3, 4, 5, tzinfo=UTC)
@@ -51,20 +50,21 @@ class Sleeper:
 
 
 class RecordingPublisher:
-    """Remembers what was published; refuses while ``broken``."""
+    """Remembers what was published; refuses all while ``broken``, and topics in ``refused``."""
 
     def __init__(self) -> None:
         self.published: list[Outgoing] = []
         self.broken = False
+        self.refused: set[str] = set()
         self.changed = asyncio.Condition()
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, outgoing: Sequence[Outgoing]) -> tuple[str, ...]:
         await asyncio.sleep(0)
-        if self.broken:
-            raise TransientError("the bus is away")
-        self.published.extend(outgoing)
+        taken = [] if self.broken else [e for e in outgoing if e.topic not in self.refused]
+        self.published.extend(taken)
         async with self.changed:
             self.changed.notify_all()
+        return tuple(event.id for event in taken)
 
     async def wait_for(self, count: int) -> None:
         """Until so many events are published; fails after half a minute."""

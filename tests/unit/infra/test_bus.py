@@ -173,14 +173,21 @@ async def test_an_event_comes_again(bus, monkeypatch, how):
     assert first.event == second.event == EVENT
 
 
-async def test_a_publication_that_is_not_confirmed_may_be_tried_again():
-    async with Server(port=0) as server:
-        broker = PubSubBroker("p", emulator_host=server.target, logger=None, autocreate=False)
-        await broker.connect()
-        publisher = BusPublisher(broker, PREFIX)
-        with pytest.raises(TransientError, match=r"publish failed: .*NOT_FOUND"):
-            await publisher.publish([Outgoing("x", "no-such-topic", b"{}", {}, START)])
-        await broker.stop()
+async def test_an_event_that_is_refused_holds_none_of_its_neighbours_up(bus):
+    await bus.start(settled)
+    too_large = Outgoing("large", TOPIC, b"x" * 10_000_001, {}, START)
+    data, attributes = encode(EVENT, id="good", source="/test", time=START)
+    good = Outgoing("good", TOPIC, data, attributes, START)
+    assert await bus.publisher.publish([too_large, good]) == ("good",)
+    assert (await bus.next()).id == "good"
+
+
+@pytest.mark.parametrize(
+    ("after_seconds", "attempt", "delay_seconds"),
+    [(2.0, 1, 2), (2.0, 3, 2), (2.0, 4, 3), (0.1, 1, 1), (2.0, 20, 600), (2.0, 100, 600)],
+)
+def test_a_message_that_comes_back_often_waits_longer(after_seconds, attempt, delay_seconds):
+    assert nexus_bus._delay(after_seconds, attempt) == delay_seconds
 
 
 # --- logs ----------------------------------------------------------------------------------
