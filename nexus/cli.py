@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
     from infra.settings import Settings
+    from nexus.producer import Request
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -66,19 +67,11 @@ def run(
     """Run the whole system in one process until the iteration ends."""
     settings = _settings(context)
     from nexus.progress import RunProgress  # noqa: PLC0415
-    from nexus.run import Watcher, checked_request  # noqa: PLC0415
+    from nexus.run import Watcher  # noqa: PLC0415
     from nexus.run import run as run_iteration  # noqa: PLC0415
     from nexus.tables import show_run  # noqa: PLC0415
 
-    request = checked_request(
-        settings,
-        iteration,
-        profile,
-        method=_method(method),
-        seed=seed,
-        responses=responses,
-        scales=scales,
-    )
+    request = _request(settings, iteration, profile, method, seed, responses, scales)
     with RunProgress(err) as progress:
         watcher = Watcher(progress.on_state, progress.on_training)
         document = _run(run_iteration(settings, request, watcher))
@@ -103,18 +96,9 @@ def start(
 ) -> None:
     """Start an iteration; workers (nexus serve) carry it out."""
     settings = _settings(context)
-    from nexus.run import checked_request  # noqa: PLC0415
     from nexus.serve import start_only  # noqa: PLC0415
 
-    request = checked_request(
-        settings,
-        iteration,
-        profile,
-        method=_method(method),
-        seed=seed,
-        responses=responses,
-        scales=scales,
-    )
+    request = _request(settings, iteration, profile, method, seed, responses, scales)
     started = _run(start_only(settings, request))
     if json:
         _print_json({"iteration": iteration, "started": started, "replayed": not started})
@@ -276,12 +260,29 @@ def _settings(context: typer.Context) -> "Settings":
     return settings
 
 
-def _method(value: str) -> Any:  # noqa: ANN401 - checked here
+def _request(  # noqa: PLR0917 - the options that run and start share, in their order
+    settings: "Settings",
+    iteration: int,
+    profile: str,
+    method: str,
+    seed: int,
+    responses: Path | None,
+    scales: Path | None,
+) -> "Request":
     from infra.errors import InputError  # noqa: PLC0415
+    from nexus.run import checked_request  # noqa: PLC0415
 
-    if value not in {"nuts", "mml"}:
-        raise InputError(f"--method is {value!r}: use nuts or mml")
-    return value
+    if method not in {"nuts", "mml"}:
+        raise InputError(f"--method is {method!r}: use nuts or mml")
+    return checked_request(
+        settings,
+        iteration,
+        profile,
+        method=method,
+        seed=seed,
+        responses=responses,
+        scales=scales,
+    )
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the work returns
