@@ -260,7 +260,7 @@ def _settings(context: typer.Context) -> "Settings":
     return settings
 
 
-def _request(  # noqa: PLR0917 - the options that run and start share, in their order
+def _request(
     settings: "Settings",
     iteration: int,
     profile: str,
