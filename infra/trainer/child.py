@@ -45,9 +45,11 @@ def _inbox(stream: BinaryIO) -> "queue.Queue[TrainingJob]":
     jobs: queue.Queue[TrainingJob] = queue.Queue()
 
     def listen() -> None:
-        while (job := frames.read(stream)) is not None:
-            jobs.put(job)
-        os._exit(0)
+        try:
+            while (job := frames.read(stream)) is not None:
+                jobs.put(job)
+        finally:
+            os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
     return jobs

@@ -18,11 +18,14 @@ def pack(message: object) -> bytes:
 
 
 def read(stream: BinaryIO) -> Any | None:  # noqa: ANN401 - what was packed
-    """The next message of a blocking stream; None at its end."""
+    """The next message of a blocking stream; None at its end, also in the middle of a frame."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
-    body = stream.read(_LENGTH.unpack(head)[0])
+    length = _LENGTH.unpack(head)[0]
+    body = stream.read(length)
+    if len(body) < length:
+        return None
     return pickle.loads(body)  # noqa: S301 - written by our own process
 
 
