@@ -41,9 +41,8 @@ async def bus_address(settings: Settings) -> AsyncIterator[BusAddress]:
         return
     folder = settings.home / "pubsub"
     folder.mkdir(parents=True, exist_ok=True)
-    server = Server(port=0, data_dir=folder)
     try:
-        await server.start()
+        server = await _started(folder)
     except DataDirInUseError:
         yield BusAddress(project, await _endpoint_of_other(folder))
         return
@@ -53,8 +52,24 @@ async def bus_address(settings: Settings) -> AsyncIterator[BusAddress]:
         (folder / ENDPOINT).write_text(server.target)
         yield BusAddress(project, server.target)
     finally:
-        (folder / ENDPOINT).unlink(missing_ok=True)
         await server.stop()
+
+
+async def _started(folder: Path) -> Server:
+    """A server at the port of the home's last one, where those that had joined it still look."""
+    try:
+        server = Server(port=_last_port(folder), data_dir=folder)
+        await server.start()
+    except OSError:
+        server = Server(port=0, data_dir=folder)
+        await server.start()
+    return server
+
+
+def _last_port(folder: Path) -> int:
+    with suppress(OSError, ValueError):
+        return int((folder / ENDPOINT).read_text().rpartition(":")[2])
+    return 0
 
 
 async def _endpoint_of_other(folder: Path) -> str:
