@@ -5,6 +5,8 @@ FastStream has no public API for writing a broker, so its in-tree brokers use
 that moves something breaks one file.
 """
 
+from typing import Any
+
 from fast_depends.dependencies import Dependant as Dependency  # codespell:ignore
 from faststream._internal.basic_types import DecodedMessage, LoggerProto, SendableMessage
 from faststream._internal.broker import BrokerRouter, BrokerUsecase
@@ -89,6 +91,18 @@ __all__ = (
     "UnderlyingDriverAnnotations",
     "change_producer",
     "get_broker_logger",
+    "load_fastapi_parts",
     "make_logger_state",
     "process_msg",
 )
+
+
+def load_fastapi_parts() -> tuple[Any, Any, Any]:
+    """FastStream's base of FastAPI routers, its `Context`, and FastAPI's unset response model.
+
+    FastAPI is optional, so it is loaded only by who asks for it.
+    """
+    from faststream._internal.fastapi import router  # noqa: PLC0415 - loads FastAPI
+    from faststream._internal.fastapi.context import Context  # noqa: PLC0415 - loads FastAPI
+
+    return router.StreamRouter, Context, router.Default(None)  # type: ignore[attr-defined] # imported there from FastAPI

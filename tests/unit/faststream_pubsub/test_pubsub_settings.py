@@ -65,12 +65,13 @@ def test_settings_reach_the_subscription():
 def test_names():
     assert resource_path("p", "topics", "abc") == "projects/p/topics/abc"
     assert resource_path("p", "topics", "projects/q/topics/t") == "projects/q/topics/t"
+    assert resource_path("p", "topics", "7f3e-1") == "projects/p/topics/id-7f3e-1"
     assert add_prefix("x-", "abc") == "x-abc"
     assert add_prefix("x-", "projects/q/topics/t") == "projects/q/topics/t"
     assert default_subscription("projects/q/topics/t") == "t-sub"
 
 
-@pytest.mark.parametrize("name", ["ab", "1abc", "a b c", "x" * 256, ""])
+@pytest.mark.parametrize("name", ["ab", "-abc", "a b c", "goog-a", "x" * 256, "1" * 253, ""])
 def test_impossible_name_is_refused(name):
     with pytest.raises(SetupError, match="3 to 255"):
         resource_path("p", "topics", name)
