@@ -9,7 +9,7 @@ from faststream_pubsub.errors import (
     PubSubError,
     TopologyError,
 )
-from faststream_pubsub.message import PubSubMessage
+from faststream_pubsub.message import PubSubBatchMessage, PubSubMessage
 from faststream_pubsub.response import PubSubPublishCommand, PubSubResponse
 from faststream_pubsub.router import PubSubPublisher, PubSubRoute, PubSubRouter
 from faststream_pubsub.settings import RetryPolicy
@@ -19,6 +19,7 @@ __all__ = (
     "AcknowledgeError",
     "ConnectError",
     "InvalidMessageError",
+    "PubSubBatchMessage",
     "PubSubBroker",
     "PubSubError",
     "PubSubMessage",

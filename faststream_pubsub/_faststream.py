@@ -36,7 +36,7 @@ from faststream._internal.endpoint.subscriber.call_item import CallsCollection
 from faststream._internal.endpoint.utils import ParserComposition, process_msg
 from faststream._internal.logger import DefaultLoggerStorage, make_logger_state
 from faststream._internal.logger.logging import get_broker_logger
-from faststream._internal.parser import CodecProto, DefaultCodec
+from faststream._internal.parser import BatchCodecProto, CodecProto, DefaultCodec
 from faststream._internal.producer import ProducerProto
 from faststream._internal.testing.broker import EnterType, TestBroker, change_producer
 from faststream._internal.types import (
@@ -53,6 +53,7 @@ __all__ = (
     "Address",
     "ArgsContainer",
     "AsyncCallable",
+    "BatchCodecProto",
     "BrokerConfig",
     "BrokerMiddleware",
     "BrokerRouter",

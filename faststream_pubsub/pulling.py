@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -26,7 +26,8 @@ _FLUSH_SECONDS: Final = 10.0
 _HALF_CLOSE_SECONDS: Final = 1.0
 
 Log: TypeAlias = Callable[[int, str, BaseException | None], None]
-Handler: TypeAlias = Callable[[Delivery], Awaitable[object]]
+# takes a Delivery, or a Batch where the settings ask for batches
+Handler: TypeAlias = Callable[[Any], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,11 @@ class Pulling:
             lease_seconds=settings.lease_seconds,
             longest_seconds=settings.max_lease_seconds,
         )
-        self._queue = DeliveryQueue(ordered=settings.enable_message_ordering)
+        # one worker keeps the order of keys by itself, and so may have batches full of one key
+        self._serial = settings.batch and settings.max_workers == 1
+        self._queue = DeliveryQueue(
+            ordered=settings.enable_message_ordering and not self._serial,
+        )
         self._acknowledger = Acknowledger(
             client,
             source.subscription,
@@ -87,8 +92,9 @@ class Pulling:
         self._reader = asyncio.create_task(self._read_for_ever())
         self._keeper = asyncio.create_task(self._keep_leases())
         if handle is not None:
+            work = self._work_in_batches if self._settings.batch else self._work
             self._workers = [
-                asyncio.create_task(self._work(handle)) for _ in range(self._settings.max_workers)
+                asyncio.create_task(work(handle)) for _ in range(self._settings.max_workers)
             ]
 
     async def get(self) -> Delivery:
@@ -134,6 +140,17 @@ class Pulling:
             await self._acknowledger.ack_confirmed(delivery)
         finally:
             self._let_go(delivery)
+
+    async def ack_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
+        if not self._exactly_once:
+            for delivery in deliveries:
+                await self.ack(delivery)
+            return
+        results = await asyncio.gather(*map(self.ack, deliveries), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def nack(self, delivery: Delivery, delay_seconds: int) -> None:
         """Have it delivered again: at once, or when a lease of `delay_seconds` ends."""
@@ -194,6 +211,24 @@ class Pulling:
                 self._release([delivery])
             self._leases.learn(now() - began)
             if released := queue.done(delivery):
+                self._release(released)
+
+    async def _work_in_batches(self, handle: Handler) -> None:
+        now = asyncio.get_running_loop().time
+        size, wait_seconds = self._settings.max_batch_size, self._settings.max_batch_wait_seconds
+        while not self._stopping:
+            gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
+            if not gathered:
+                continue
+            began = now()
+            try:
+                await handle(tuple(gathered))
+            except asyncio.CancelledError:
+                if _is_being_cancelled():
+                    raise
+                self._release(gathered)
+            self._leases.learn(now() - began)
+            if released := self._queue.done_batch(gathered):
                 self._release(released)
 
     # leases
@@ -263,7 +298,7 @@ class Pulling:
         properties = response.subscription_properties
         if properties.exactly_once_delivery_enabled:
             self._exactly_once = True
-        if properties.message_ordering_enabled:
+        if properties.message_ordering_enabled and not self._serial:
             self._queue.ordered = True
         subscription = self._source.subscription
         deliveries = [

@@ -1,6 +1,8 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from faststream_pubsub import wire
@@ -37,6 +39,9 @@ class Service(Protocol):
 
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID."""
+
+    async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
+        """Publish several messages and return their IDs."""
 
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply."""
@@ -76,6 +81,10 @@ class PubSubService:
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID; see `MessagePublisher.publish`."""
         return await self.publisher.submit(topic, message)
+
+    async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
+        """Publish several messages and return their IDs; see `MessagePublisher.submit`."""
+        return await asyncio.gather(*[self.publisher.submit(topic, m) for m in messages])
 
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply; the caller sets the time limit."""
