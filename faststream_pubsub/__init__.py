@@ -4,11 +4,13 @@ from faststream_pubsub.broker import PubSubBroker
 from faststream_pubsub.errors import (
     AcknowledgeError,
     ConnectError,
+    FlowControlError,
     InvalidMessageError,
     PublishError,
     PubSubError,
     TopologyError,
 )
+from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.message import PubSubBatchMessage, PubSubMessage
 from faststream_pubsub.response import PubSubPublishCommand, PubSubResponse
 from faststream_pubsub.router import PubSubPublisher, PubSubRoute, PubSubRouter
@@ -18,6 +20,7 @@ from faststream_pubsub.testing import TestPubSubBroker
 __all__ = (
     "AcknowledgeError",
     "ConnectError",
+    "FlowControlError",
     "InvalidMessageError",
     "PubSubBatchMessage",
     "PubSubBroker",
@@ -29,6 +32,7 @@ __all__ = (
     "PubSubRoute",
     "PubSubRouter",
     "PublishError",
+    "PublishFlow",
     "RetryPolicy",
     "TestPubSubBroker",
     "TopologyError",

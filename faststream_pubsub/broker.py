@@ -28,6 +28,7 @@ from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.connection import SERVICE_TARGET, connect
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.logs import make_pubsub_logger_state
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.producer import PubSubProducer
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _PING_SECONDS = 5.0
 _FLUSH_SECONDS = 10.0
+_PUBLISH_FLOW = PublishFlow()
 
 
 class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBrokerConfig]):
@@ -55,6 +57,8 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         target: str | None = None,
         autocreate: bool = True,
         publish_patience_seconds: float = 60.0,
+        publish_flow: PublishFlow = _PUBLISH_FLOW,
+        publish_compression_bytes: int | None = None,
         graceful_timeout: float | None = 15.0,
         decoder: CustomCallable | None = None,
         parser: CustomCallable | None = None,
@@ -91,6 +95,9 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             target: `host:port` of the service, a regional endpoint for instance.
             autocreate: Create topics and subscriptions that are absent.
             publish_patience_seconds: How long a publish is tried again after transient errors.
+            publish_flow: Limits of what is published and not confirmed yet, and what happens there.
+            publish_compression_bytes: Compress publish requests of this size and above with gzip:
+                less traffic for more CPU. None compresses none.
             graceful_timeout: How long `stop` waits for running handlers; None or 0 doesn't wait.
             decoder: Custom decoder.
             parser: Custom parser.
@@ -117,7 +124,11 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         self._project = project
         self._emulator_host = emulator_host
         self._target = target
-        self._publish_patience_seconds = publish_patience_seconds
+        self._publish_options: dict[str, Any] = {
+            "publish_patience_seconds": publish_patience_seconds,
+            "publish_flow": publish_flow,
+            "publish_compression_bytes": publish_compression_bytes,
+        }
         super().__init__(
             routers=routers,
             config=PubSubBrokerConfig(
@@ -228,6 +239,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         Raises:
             InvalidMessageError: The message is beyond a limit of the service.
             PublishError: The service refused it, or could not be reached in time.
+            FlowControlError: There is no room in `publish_flow`, which says to raise.
         """
         cmd = PubSubPublishCommand(
             message,
@@ -314,7 +326,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         service = PubSubService(
             PubSubClient(connection),
             autocreate=own.autocreate,
-            publish_patience_seconds=self._publish_patience_seconds,
+            **self._publish_options,
         )
         own.connect(service)
         return service

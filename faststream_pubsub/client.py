@@ -23,6 +23,7 @@ async def with_retry(
     *,
     patience_seconds: float,
     timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    compression: grpc.Compression | None = None,
 ) -> Proto:
     """Call an idempotent RPC again after transient errors, with full jitter.
 
@@ -31,6 +32,7 @@ async def with_retry(
         request: Its request.
         patience_seconds: How long to go on trying.
         timeout_seconds: Deadline of each try.
+        compression: How to compress the request.
 
     Raises:
         grpc.aio.AioRpcError: A permanent error, or the last transient one.
@@ -38,7 +40,7 @@ async def with_retry(
     give_up_at = asyncio.get_running_loop().time() + patience_seconds
     for delay_seconds in full_jitter(cap_seconds=5.0):
         try:
-            return await rpc(request, timeout=timeout_seconds)
+            return await rpc(request, timeout=timeout_seconds, compression=compression)
         except grpc.aio.AioRpcError as error:
             if error.code() not in wire.TRANSIENT:
                 raise

@@ -37,20 +37,20 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        self._token = ""
+        self._current = ""
         self._next()
 
     def read(self) -> Matches:
         matches = self._expression()
-        if self._token:
+        if self._current:
             raise self._wrong("AND, OR or the end")
         return matches
 
     def _expression(self) -> Matches:
         terms = [self._term()]
-        operator = self._token
-        while self._token in {"AND", "OR"}:
-            if self._token != operator:
+        operator = self._current
+        while self._current in {"AND", "OR"}:
+            if self._current != operator:
                 raise self._wrong("parentheses where AND meets OR")
             self._next()
             terms.append(self._term())
@@ -60,7 +60,7 @@ class _Reader:
         return lambda attributes: join(term(attributes) for term in terms)
 
     def _term(self) -> Matches:
-        match self._token:
+        match self._current:
             case "NOT" | "-":
                 self._next()
                 term = self._term()
@@ -85,13 +85,13 @@ class _Reader:
 
     def _comparison(self) -> Matches:
         self._skip("attributes")
-        if self._token in {":"}:
+        if self._current == ":":
             self._next()
             present = self._key()
             return lambda attributes: present in attributes
         self._skip(".")
         key = self._key()
-        operator = self._token
+        operator = self._current
         if operator not in {"=", "!="}:
             raise self._wrong("= or !=")
         self._next()
@@ -101,39 +101,39 @@ class _Reader:
         return lambda attributes: key in attributes and attributes[key] != value
 
     def _key(self) -> str:
-        if self._token.startswith('"'):
+        if self._current.startswith('"'):
             return self._string()
-        if not re.match(r"\w", self._token) or self._token in _WORDS:
+        if not re.match(r"\w", self._current) or self._current in _WORDS:
             raise self._wrong("an attribute's key")
         return self._next()
 
     def _string(self) -> str:
-        if not self._token.startswith('"'):
+        if not self._current.startswith('"'):
             raise self._wrong('a "quoted" value')
         try:
-            return str(json.loads(self._token))
+            return str(json.loads(self._current))
         except ValueError as error:
             raise self._wrong("a string with known escapes") from error
         finally:
             self._next()
 
     def _skip(self, token: str) -> None:
-        if self._token != token:
+        if self._current != token:
             raise self._wrong(token)
         self._next()
 
     def _next(self) -> str:
         """Go to the next token and return the one before; the last is empty."""
-        before = self._token
+        before = self._current
         found = _TOKEN.match(self._text, self._at)
         if found is None and self._text[self._at :].strip():
             raise self._wrong("a word, a string or an operator")
-        self._token = found[1] if found else ""
+        self._current = found[1] if found else ""
         self._at = found.end() if found else len(self._text)
         return before
 
     def _wrong(self, wanted: str) -> SetupError:
-        start = self._at - len(self._token)
+        start = self._at - len(self._current)
         return SetupError(
             f"filter {self._text!r}: {wanted} is needed at character {start + 1}; "
             "see https://cloud.google.com/pubsub/docs/subscription-message-filter.",

@@ -1,6 +1,5 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,6 +7,7 @@ from typing import Protocol
 from faststream_pubsub import wire
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.pulling import Handler, Log, Pulling, Source
@@ -68,6 +68,8 @@ class PubSubService:
         *,
         autocreate: bool,
         publish_patience_seconds: float,
+        publish_flow: PublishFlow,
+        publish_compression_bytes: int | None,
     ) -> None:
         self.project = client.connection.project
         self.client = client
@@ -75,16 +77,18 @@ class PubSubService:
             client,
             autocreate=autocreate,
             patience_seconds=publish_patience_seconds,
+            flow=publish_flow,
+            compression_bytes=publish_compression_bytes,
         )
         self._replies = ReplyInbox(client, publish=self.publish, read=self._read_replies)
 
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID; see `MessagePublisher.publish`."""
-        return await self.publisher.submit(topic, message)
+        return await self.publisher.publish(topic, message)
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
-        """Publish several messages and return their IDs; see `MessagePublisher.submit`."""
-        return await asyncio.gather(*[self.publisher.submit(topic, m) for m in messages])
+        """Publish several messages and return their IDs."""
+        return await self.publisher.publish_batch(topic, messages)
 
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply; the caller sets the time limit."""

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -105,6 +105,60 @@ def target(request: pytest.FixtureRequest) -> str:
     if request.param == "google":
         return str(request.getfixturevalue("google_emulator").target)
     return str(request.getfixturevalue("embedded_target"))
+
+
+class Proxy:
+    """A way to a server that counts bytes, and can go silent while its connections stay open."""
+
+    def __init__(self, target: str) -> None:
+        self._host, self._port = target.split(":")
+        self._server: asyncio.Server | None = None
+        self._pipes: set[asyncio.Task[None]] = set()
+        self._lets_through = asyncio.Event()
+        self._lets_through.set()
+        self.sent_bytes = 0
+
+    @property
+    def address(self) -> str:
+        assert self._server is not None
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def go_silent(self) -> None:
+        self._lets_through.clear()
+
+    def speak(self) -> None:
+        self._lets_through.set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for pipe in self._pipes:
+            pipe.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+
+    async def _serve(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        far, far_out = await asyncio.open_connection(self._host, self._port)
+        self._pipes.add(asyncio.create_task(self._pipe(near, far_out, counts=True)))
+        self._pipes.add(asyncio.create_task(self._pipe(far, near_out, counts=False)))
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counts: bool
+    ) -> None:
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            while data := await reader.read(65_536):
+                await self._lets_through.wait()
+                self.sent_bytes += len(data) if counts else 0
+                writer.write(data)
+                await writer.drain()
+
+
+@pytest.fixture
+def make_proxy() -> type[Proxy]:
+    return Proxy
 
 
 class Bench:
