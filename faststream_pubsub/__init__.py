@@ -16,6 +16,7 @@ from faststream_pubsub.response import PubSubPublishCommand, PubSubResponse
 from faststream_pubsub.router import PubSubPublisher, PubSubRoute, PubSubRouter
 from faststream_pubsub.settings import RetryPolicy
 from faststream_pubsub.testing import TestPubSubBroker
+from faststream_pubsub.watchdog import PubSubHealth, SubscriptionHealth
 
 __all__ = (
     "AcknowledgeError",
@@ -25,6 +26,7 @@ __all__ = (
     "PubSubBatchMessage",
     "PubSubBroker",
     "PubSubError",
+    "PubSubHealth",
     "PubSubMessage",
     "PubSubPublishCommand",
     "PubSubPublisher",
@@ -34,6 +36,7 @@ __all__ = (
     "PublishError",
     "PublishFlow",
     "RetryPolicy",
+    "SubscriptionHealth",
     "TestPubSubBroker",
     "TopologyError",
 )

@@ -36,6 +36,7 @@ from faststream_pubsub.registrator import PubSubRegistrator
 from faststream_pubsub.response import PubSubPublishCommand
 from faststream_pubsub.service import PubSubService, Service
 from faststream_pubsub.subscriber import PubSubSubscriber
+from faststream_pubsub.watchdog import PubSubHealth
 
 if TYPE_CHECKING:
     from fast_depends.library.serializer import SerializerProto
@@ -209,6 +210,24 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         if self._connection is None:
             return False
         return await self._connection.ping(timeout or _PING_SECONDS)
+
+    def health(self) -> PubSubHealth:
+        """Say how the broker is doing, at once and without a call, for a liveness probe.
+
+        A subscription is unhealthy when it has had no living stream for 30 s. To learn whether the
+        server answers right now, use `ping`.
+        """
+        readings = [
+            (subscriber.reading, subscriber.subscription)
+            for subscriber in self.subscribers
+            if isinstance(subscriber, PubSubSubscriber)
+        ]
+        return PubSubHealth(
+            is_connected=self._connection is not None,
+            subscriptions=tuple(
+                reading.health(name) for reading, name in readings if reading is not None
+            ),
+        )
 
     async def publish(
         self,

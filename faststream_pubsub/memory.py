@@ -19,6 +19,7 @@ from faststream_pubsub.parser import REPLY_TO
 from faststream_pubsub.pulling import Handler, Log, Source, dead_letter
 from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.subscriber import PubSubSubscriber
+from faststream_pubsub.watchdog import SubscriptionHealth
 from faststream_pubsub.wire import Proto
 
 MAX_DELIVERIES: Final = 100
@@ -71,8 +72,14 @@ class MemoryService:
             message.publish_time.CopyFrom(_now())
         if (reply := self._replies.get(topic)) and not reply.done():
             reply.set_result(_reply(messages[0]))
+        errors: list[Exception] = []
         for subscriber in self._readers(topic):
-            await self._route(subscriber, messages)
+            try:
+                await self._route(subscriber, messages)
+            except Exception as error:  # noqa: BLE001 - raised when all subscriptions have theirs
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return [str(message.message_id) for message in messages]
 
     async def request(self, topic: str, message: Proto) -> Delivery:
@@ -252,6 +259,10 @@ class MemoryReading:
         delivery = await self._queue.get()
         self._queue.done(delivery)
         return delivery
+
+    def health(self, name: str) -> SubscriptionHealth:
+        """All is well."""
+        return SubscriptionHealth(subscription=name, down_seconds=0.0, held_messages=0)
 
     async def stop_reading(self) -> None:
         """Drop what waits."""

@@ -215,7 +215,8 @@ class MessagePublisher:
 
     async def _publish(self, request: Proto) -> Proto:
         return await with_retry(
-            self._client.rpcs.publish,
+            self._client,
+            "publish",
             request,
             patience_seconds=self._patience_seconds,
             timeout_seconds=_PUBLISH_TIMEOUT_SECONDS,

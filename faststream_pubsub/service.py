@@ -13,6 +13,7 @@ from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.pulling import Handler, Log, Pulling, Source
 from faststream_pubsub.replies import ReplyInbox
 from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.watchdog import SubscriptionHealth
 from faststream_pubsub.wire import Proto
 
 
@@ -24,6 +25,9 @@ class Reading(Protocol):
 
     async def get(self) -> Delivery:
         """Wait for the next delivery."""
+
+    def health(self, name: str) -> SubscriptionHealth:
+        """Say how reading goes."""
 
     async def stop_reading(self) -> None:
         """Read no more; give back what no handler has begun."""

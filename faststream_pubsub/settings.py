@@ -54,6 +54,7 @@ class SubscriptionSettings:
         max_bytes: Most bytes leased at a time.
         max_workers: Most handlers running at a time.
         max_lease_seconds: How long a lease is extended at most, counted from delivery.
+        max_silence_seconds: How long a stream may be silent before it is opened anew.
         batch: Hand messages to the handler in batches.
         max_batch_size: Most messages in a batch.
         max_batch_wait_seconds: How long a batch waits for more messages after its first.
@@ -71,6 +72,7 @@ class SubscriptionSettings:
     max_bytes: int = 100 * 1024 * 1024
     max_workers: int = 1
     max_lease_seconds: float = 3_600.0
+    max_silence_seconds: float = 300.0
     batch: bool = False
     max_batch_size: int = 100
     max_batch_wait_seconds: float = 0.1
@@ -88,6 +90,7 @@ class SubscriptionSettings:
         _check_range("max_bytes", self.max_bytes, 1, 2**40)
         _check_range("max_workers", self.max_workers, 1, 10_000)
         _check_range("max_lease_seconds", self.max_lease_seconds, 1, 7 * 86_400)
+        _check_range("max_silence_seconds", self.max_silence_seconds, 1, 86_400)
         if self.batch:
             self._check_batch()
         compile_filter(self.filter)

@@ -108,14 +108,14 @@ def target(request: pytest.FixtureRequest) -> str:
 
 
 class Proxy:
-    """A way to a server that counts bytes, and can go silent while its connections stay open."""
+    """A way to a server that counts bytes, and whose connections can die without a word."""
 
     def __init__(self, target: str) -> None:
         self._host, self._port = target.split(":")
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
-        self._lets_through = asyncio.Event()
-        self._lets_through.set()
+        self._dead: set[asyncio.Task[None]] = set()
+        self._far: list[asyncio.StreamWriter] = []
         self.sent_bytes = 0
 
     @property
@@ -123,11 +123,11 @@ class Proxy:
         assert self._server is not None
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    def go_silent(self) -> None:
-        self._lets_through.clear()
-
-    def speak(self) -> None:
-        self._lets_through.set()
+    def cut_silently(self) -> None:
+        """Leave the clients of all connections without a word; new connections work."""
+        self._dead = set(self._pipes)
+        for writer in self._far:
+            writer.close()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -142,6 +142,7 @@ class Proxy:
 
     async def _serve(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
         far, far_out = await asyncio.open_connection(self._host, self._port)
+        self._far.append(far_out)
         self._pipes.add(asyncio.create_task(self._pipe(near, far_out, counts=True)))
         self._pipes.add(asyncio.create_task(self._pipe(far, near_out, counts=False)))
 
@@ -150,10 +151,13 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(ConnectionError), contextlib.closing(writer):
             while data := await reader.read(65_536):
-                await self._lets_through.wait()
+                if asyncio.current_task() in self._dead:
+                    continue
                 self.sent_bytes += len(data) if counts else 0
                 writer.write(data)
                 await writer.drain()
+            if asyncio.current_task() in self._dead:
+                await asyncio.Event().wait()
 
 
 @pytest.fixture
