@@ -403,7 +403,7 @@ async def test_stop_gives_back_what_no_handler_has_begun(bench, name, make_inbox
         await asyncio.Event().wait()
 
     async with bench.running(broker):
-        await broker.publish_batch(*range(200), topic=name)
+        await broker.publish_batch(*range(1_000), topic=name)
         await began.wait_for(1)
 
     successor = bench.broker()
@@ -413,7 +413,7 @@ async def test_stop_gives_back_what_no_handler_has_begun(bench, name, make_inbox
         await taken_over.put(index)
 
     async with bench.running(successor):
-        assert sorted(await taken_over.wait_for(200)) == list(range(200))
+        assert sorted(await taken_over.wait_for(1_000)) == list(range(1_000))
 
 
 async def test_nothing_runs_after_stop(bench, name, inbox):
