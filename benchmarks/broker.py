@@ -84,13 +84,16 @@ def make_broker(*, typed: bool = True) -> PubSubBroker:
     return PubSubBroker(PROJECT, logger=None, apply_types=typed)
 
 
-async def our_publish(topic: str, messages: int) -> Cost:
+async def our_publish(topic: str, messages: int, *, batch: bool) -> Cost:
     async with make_broker() as broker:
         await broker.publish(body(0), topic)
         watch = Stopwatch(messages)
-        for start in range(0, messages, 1_000):
-            numbers = range(start, min(start + 1_000, messages))
-            await asyncio.gather(*[broker.publish(body(n), topic) for n in numbers])
+        if batch:
+            for start in range(0, messages, 1_000):
+                numbers = range(start, min(start + 1_000, messages))
+                await broker.publish_batch(*map(body, numbers), topic=topic)
+        else:
+            await asyncio.gather(*[broker.publish(body(n), topic) for n in range(messages)])
         return watch.read()
 
 
@@ -332,11 +335,12 @@ def compare_latency(messages: int) -> dict[str, float]:
 
 
 def measure(messages: int, latency_seconds: float) -> dict[str, Any]:
-    publish = compare(
-        asyncio.run(our_publish("publish-ours", messages)),
-        their_publish("publish-theirs", messages),
-    )
-    figures: dict[str, Any] = {"messages": messages, "publish": publish}
+    figures: dict[str, Any] = {"messages": messages}
+    published = their_publish("publish-theirs", messages)
+    for batch in (False, True):
+        kind = "batches" if batch else "single"
+        ours = asyncio.run(our_publish(f"publish-ours-{kind}", messages, batch=batch))
+        figures[f"publish_{kind}"] = compare(ours, published)
     for typed in (False, True):
         kind = "pydantic" if typed else "plain"
         theirs = their_consume(f"consume-theirs-{kind}", messages, typed=typed)
