@@ -47,6 +47,7 @@ from faststream._internal.types import (
     PublisherMiddleware,
 )
 from faststream._internal.utils.path import Address
+from faststream.specification.asyncapi.utils import clear_key
 
 __all__ = (
     "EMPTY",
@@ -91,6 +92,7 @@ __all__ = (
     "UnderlyingDriverAnnotation",
     "UnderlyingDriverAnnotations",
     "change_producer",
+    "clear_key",
     "get_broker_logger",
     "load_fastapi_parts",
     "make_logger_state",
