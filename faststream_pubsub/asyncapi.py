@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from faststream.specification import Specification
 from faststream.specification.asyncapi import AsyncAPI
+from faststream.specification.asyncapi.v3_0_0.schema.bindings import ChannelBinding
 from google.protobuf.json_format import MessageToDict
 
 from faststream_pubsub._faststream import clear_key
@@ -42,10 +43,12 @@ def _bind(document: Any, endpoint: Any) -> None:  # noqa: ANN401 - FastStream ha
         channel = document.channels[clear_key(key)]
         match endpoint:
             case PubSubSubscriber():
-                binding = {"bindingVersion": BINDING_VERSION, "x-subscription": _settings(endpoint)}
-                channel.bindings = {BINDING: binding}
+                binding: dict[str, Any] = {"bindingVersion": BINDING_VERSION}
+                binding |= {"x-subscription": _settings(endpoint)}
+                channel.bindings = ChannelBinding(**{BINDING: binding})
             case PubSubPublisherUsecase():
-                channel.bindings = {BINDING: {"bindingVersion": BINDING_VERSION}}
+                binding = {"bindingVersion": BINDING_VERSION}
+                channel.bindings = ChannelBinding(**{BINDING: binding})
                 for message in channel.messages.values():
                     name = message.ref.rsplit("/", maxsplit=1)[-1]
                     _bind_message(document.components.messages[_unescaped(name)], endpoint)
