@@ -48,8 +48,18 @@ async def with_retry(
                 raise
             if asyncio.get_running_loop().time() + delay_seconds > give_up_at:
                 raise
+        except asyncio.CancelledError:
+            # grpc.aio raises it for calls on a channel that was left for another, too
+            if is_being_cancelled():
+                raise
         await asyncio.sleep(delay_seconds)
     raise AssertionError("full_jitter never ends")
+
+
+def is_being_cancelled() -> bool:
+    """Tell whether a CancelledError is meant for the current task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class PubSubClient:
@@ -58,7 +68,7 @@ class PubSubClient:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.rpcs: Rpcs = wire.bind(connection.channel)
-        self._retired: list[wire.Channel] = []
+        self._closing: set[asyncio.Task[None]] = set()
 
     def topic_path(self, topic: str) -> str:
         """Full name of a topic of this project."""
@@ -126,15 +136,16 @@ class PubSubClient:
         return True
 
     def renew(self) -> None:
-        """Go on over a new channel; calls on the old one run into their deadlines."""
-        self._retired.append(self.connection.channel)
+        """Go on over a new channel; calls on the old one are tried again on the new one."""
+        closing = asyncio.create_task(self.connection.channel.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
         self.connection = self.connection.renewed()
         self.rpcs = wire.bind(self.connection.channel)
 
     async def close(self) -> None:
         """Close all channels."""
-        for channel in (*self._retired, self.connection.channel):
-            await channel.close()
+        await asyncio.gather(*self._closing, self.connection.channel.close())
 
     async def _setup_call(self, rpc: str, request: Proto) -> Proto:
         return await with_retry(self, rpc, request, patience_seconds=SETUP_PATIENCE_SECONDS)

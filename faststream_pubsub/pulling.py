@@ -12,7 +12,7 @@ import grpc
 from faststream_pubsub import wire
 from faststream_pubsub.acknowledging import Acknowledger
 from faststream_pubsub.backoff import full_jitter
-from faststream_pubsub.client import PubSubClient
+from faststream_pubsub.client import PubSubClient, is_being_cancelled
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue, LeaseTable
 from faststream_pubsub.errors import PubSubError
 from faststream_pubsub.publishing import MessagePublisher, build_message
@@ -22,7 +22,7 @@ from faststream_pubsub.watchdog import BEAT_SECONDS, StreamWatch, SubscriptionHe
 REASON_ATTRIBUTE: Final = "dead-letter-reason"
 """Attribute of a dead letter that says why it was rejected."""
 LEASE_TICK_SECONDS: Final = 1.0
-_PING_SECONDS: Final = 5.0
+_PING_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
 _HALF_CLOSE_SECONDS: Final = 1.0
 
@@ -216,7 +216,7 @@ class Pulling:
                 await handle(delivery)
             except asyncio.CancelledError:
                 # a handler may leak a cancellation of its own; that must not end the worker
-                if _is_being_cancelled():
+                if is_being_cancelled():
                     raise
                 self._release([delivery])
             self._leases.learn(now() - began)
@@ -234,7 +234,7 @@ class Pulling:
             try:
                 await handle(tuple(gathered))
             except asyncio.CancelledError:
-                if _is_being_cancelled():
+                if is_being_cancelled():
                     raise
                 self._release(gathered)
             self._leases.learn(now() - began)
@@ -283,7 +283,7 @@ class Pulling:
                 await self._after_end(error.code(), error.details())
             except asyncio.CancelledError:
                 # grpc.aio raises it for a stream that the watch has cancelled, too
-                if _is_being_cancelled():
+                if is_being_cancelled():
                     raise
                 await self._after_silence()
             if not self._stopping:
@@ -411,11 +411,6 @@ def dead_letter(
 
 def _fit(value: str) -> str:
     return value.encode()[:1_024].decode(errors="ignore")
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _cancel(*tasks: asyncio.Task[None] | None) -> None:

@@ -91,11 +91,12 @@ def google_emulator(
     emulator.kill()
 
 
-class DurableServer:
-    """The embedded server as a child process, which keeps its data and its port when killed."""
+class ServerProcess:
+    """The embedded server as a child process, which keeps its port when it is killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None) -> None:
+        """Prepare a server that keeps its data in a folder, or, without one, in memory."""
+        self._store = ["--in-memory"] if folder is None else ["--data-dir", str(folder)]
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -107,7 +108,7 @@ class DurableServer:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "embedded_pubsub", "--no-fsync"),
-                *("--port", str(self._port), "--data-dir", str(self._folder)),
+                *("--port", str(self._port), *self._store),
             ],
             cwd=Path(__file__).parents[3],
             stdout=subprocess.PIPE,
@@ -124,8 +125,16 @@ class DurableServer:
 
 
 @pytest.fixture
-def durable_server(tmp_path: Path) -> Iterator[DurableServer]:
-    server = DurableServer(tmp_path)
+def durable_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def forgetful_server() -> Iterator[ServerProcess]:
+    server = ServerProcess(None)
     server.start()
     yield server
     server.kill()

@@ -13,29 +13,24 @@ from faststream_pubsub.annotations import PubSubMessage as Message
 MESSAGES = 10_000
 
 
-async def test_broker_goes_on_after_the_server_was_killed(make_google_emulator, name, inbox):
-    emulator = make_google_emulator()
-    emulator.start()
-    try:
-        broker = PubSubBroker(emulator_host=emulator.target, logger=None)
+async def test_broker_goes_on_after_the_server_was_killed(forgetful_server, name, inbox):
+    broker = PubSubBroker(emulator_host=forgetful_server.target, logger=None)
 
-        @broker.subscriber(name)
-        async def read(text: str) -> None:
-            await inbox.put(text)
+    @broker.subscriber(name)
+    async def read(text: str) -> None:
+        await inbox.put(text)
 
-        async with broker:
-            await broker.start()
-            await broker.publish("before", topic=name)
-            await inbox.wait_for(1)
-            await asyncio.to_thread(emulator.kill)
-            # the emulator keeps nothing, so topic and subscription are made anew
-            await asyncio.to_thread(emulator.start)
-            async with asyncio.timeout(30):
-                while "after" not in inbox.seen:
-                    await broker.publish("after", topic=name)
-                    await asyncio.sleep(0.1)
-    finally:
-        emulator.kill()
+    async with broker:
+        await broker.start()
+        await broker.publish("before", topic=name)
+        await inbox.wait_for(1)
+        await asyncio.to_thread(forgetful_server.kill)
+        # it keeps nothing, so topic and subscription are made anew
+        await asyncio.to_thread(forgetful_server.start)
+        async with asyncio.timeout(30):
+            while "after" not in inbox.seen:
+                await broker.publish("after", topic=name)
+                await asyncio.sleep(0.1)
     assert inbox.seen[0] == "before"
 
 
