@@ -63,12 +63,13 @@ async def test_full_publisher_raises_when_asked_to(bench, name):
 
 async def test_failed_ordering_key_goes_on_and_keeps_its_order(bench, name, inbox):
     broker = bench.broker()
-    refused = asyncio.Event()
+    begun, may_fail = asyncio.Event(), asyncio.Event()
 
     def failing_once(publish):
         async def call(request, **options):
-            if any(m.data == b"1" for m in request.messages) and not refused.is_set():
-                refused.set()
+            if request.messages[0].data == b"1" and not begun.is_set():
+                begun.set()
+                await may_fail.wait()
                 raise grpc.aio.AioRpcError(
                     grpc.StatusCode.PERMISSION_DENIED, grpc.aio.Metadata(), grpc.aio.Metadata()
                 )
@@ -83,13 +84,17 @@ async def test_failed_ordering_key_goes_on_and_keeps_its_order(bench, name, inbo
     async with bench.running(broker):
         await broker.publish(0, topic=name, ordering_key="k")
         wrap_publish(broker, failing_once)
-        failed = await asyncio.gather(
-            *(broker.publish(n, topic=name, ordering_key="k") for n in range(1, 4)),
-            broker.publish(9, topic=name, ordering_key="other"),
-            return_exceptions=True,
-        )
+        first = asyncio.create_task(broker.publish(1, topic=name, ordering_key="k"))
+        await begun.wait()
+        behind = [
+            asyncio.create_task(broker.publish(n, topic=name, ordering_key="k")) for n in (2, 3)
+        ]
+        # its request is answered while those of the key wait
+        await broker.publish(9, topic=name, ordering_key="other")
+        may_fail.set()
+        failed = await asyncio.gather(first, *behind, return_exceptions=True)
         for number in range(1, 4):
             await broker.publish(number, topic=name, ordering_key="k")
         seen = await inbox.wait_for(5)
-    assert [isinstance(f, PublishError) for f in failed] == [True] * 3 + [False]
+    assert [isinstance(f, PublishError) for f in failed] == [True] * 3
     assert [n for key, n in seen if key == "k"] == [0, 1, 2, 3]
