@@ -156,6 +156,7 @@ _INI: Final = """
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 addopts = -p no:cacheprovider -p no:random_order -p no:bqemulator
+filterwarnings = ignore::pytest.PytestWarning
 """
 
 
