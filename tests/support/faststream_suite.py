@@ -37,8 +37,6 @@ from tests.brokers.base.basic import BaseTestcaseConfig
 
 
 class Config(BaseTestcaseConfig):
-    timeout = 8.0
-
     def get_broker(self, apply_types=False, **options):
         return PubSubBroker(apply_types=apply_types, **options)
 
