@@ -5,6 +5,8 @@ FastStream has no public API for writing a broker, so its in-tree brokers use
 that moves something breaks one file.
 """
 
+from typing import Any
+
 from fast_depends.dependencies import Dependant as Dependency  # codespell:ignore
 from faststream._internal.basic_types import DecodedMessage, LoggerProto, SendableMessage
 from faststream._internal.broker import BrokerRouter, BrokerUsecase
@@ -34,7 +36,7 @@ from faststream._internal.endpoint.subscriber.call_item import CallsCollection
 from faststream._internal.endpoint.utils import ParserComposition, process_msg
 from faststream._internal.logger import DefaultLoggerStorage, make_logger_state
 from faststream._internal.logger.logging import get_broker_logger
-from faststream._internal.parser import CodecProto, DefaultCodec
+from faststream._internal.parser import BatchCodecProto, CodecProto, DefaultCodec
 from faststream._internal.producer import ProducerProto
 from faststream._internal.testing.broker import EnterType, TestBroker, change_producer
 from faststream._internal.types import (
@@ -45,12 +47,14 @@ from faststream._internal.types import (
     PublisherMiddleware,
 )
 from faststream._internal.utils.path import Address
+from faststream.specification.asyncapi.utils import clear_key
 
 __all__ = (
     "EMPTY",
     "Address",
     "ArgsContainer",
     "AsyncCallable",
+    "BatchCodecProto",
     "BrokerConfig",
     "BrokerMiddleware",
     "BrokerRouter",
@@ -88,7 +92,20 @@ __all__ = (
     "UnderlyingDriverAnnotation",
     "UnderlyingDriverAnnotations",
     "change_producer",
+    "clear_key",
     "get_broker_logger",
+    "load_fastapi_parts",
     "make_logger_state",
     "process_msg",
 )
+
+
+def load_fastapi_parts() -> tuple[Any, Any, Any]:
+    """FastStream's base of FastAPI routers, its `Context`, and FastAPI's unset response model.
+
+    FastAPI is optional, so it is loaded only by who asks for it.
+    """
+    from faststream._internal.fastapi import router  # noqa: PLC0415 - loads FastAPI
+    from faststream._internal.fastapi.context import Context  # noqa: PLC0415 - loads FastAPI
+
+    return router.StreamRouter, Context, router.Default(None)  # type: ignore[attr-defined] # imported there from FastAPI

@@ -124,7 +124,7 @@ class Acknowledger:
         )
         try:
             await with_retry(
-                self._client.rpcs.acknowledge, request, patience_seconds=PATIENCE_SECONDS
+                self._client, "acknowledge", request, patience_seconds=PATIENCE_SECONDS
             )
         except grpc.aio.AioRpcError as error:
             self._after_failed_acks(batch, error)
@@ -173,7 +173,8 @@ class Acknowledger:
         )
         try:
             await with_retry(
-                self._client.rpcs.modify_ack_deadline,
+                self._client,
+                "modify_ack_deadline",
                 request,
                 patience_seconds=EXTENSION_PATIENCE_SECONDS,
             )

@@ -28,6 +28,7 @@ from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.connection import SERVICE_TARGET, connect
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.logs import make_pubsub_logger_state
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.producer import PubSubProducer
@@ -35,6 +36,7 @@ from faststream_pubsub.registrator import PubSubRegistrator
 from faststream_pubsub.response import PubSubPublishCommand
 from faststream_pubsub.service import PubSubService, Service
 from faststream_pubsub.subscriber import PubSubSubscriber
+from faststream_pubsub.watchdog import PubSubHealth
 
 if TYPE_CHECKING:
     from fast_depends.library.serializer import SerializerProto
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _PING_SECONDS = 5.0
 _FLUSH_SECONDS = 10.0
+_PUBLISH_FLOW = PublishFlow()
 
 
 class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBrokerConfig]):
@@ -55,6 +58,8 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         target: str | None = None,
         autocreate: bool = True,
         publish_patience_seconds: float = 60.0,
+        publish_flow: PublishFlow = _PUBLISH_FLOW,
+        publish_compression_bytes: int | None = None,
         graceful_timeout: float | None = 15.0,
         decoder: CustomCallable | None = None,
         parser: CustomCallable | None = None,
@@ -91,6 +96,9 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             target: `host:port` of the service, a regional endpoint for instance.
             autocreate: Create topics and subscriptions that are absent.
             publish_patience_seconds: How long a publish is tried again after transient errors.
+            publish_flow: Limits of what is published and not confirmed yet, and what happens there.
+            publish_compression_bytes: Compress publish requests of this size and above with gzip:
+                less traffic for more CPU. None compresses none.
             graceful_timeout: How long `stop` waits for running handlers; None or 0 doesn't wait.
             decoder: Custom decoder.
             parser: Custom parser.
@@ -117,7 +125,11 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         self._project = project
         self._emulator_host = emulator_host
         self._target = target
-        self._publish_patience_seconds = publish_patience_seconds
+        self._publish_options: dict[str, Any] = {
+            "publish_patience_seconds": publish_patience_seconds,
+            "publish_flow": publish_flow,
+            "publish_compression_bytes": publish_compression_bytes,
+        }
         super().__init__(
             routers=routers,
             config=PubSubBrokerConfig(
@@ -199,6 +211,24 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             return False
         return await self._connection.ping(timeout or _PING_SECONDS)
 
+    def health(self) -> PubSubHealth:
+        """Say how the broker is doing, at once and without a call, for a liveness probe.
+
+        A subscription is unhealthy when it has had no living stream for 30 s. To learn whether the
+        server answers right now, use `ping`.
+        """
+        readings = [
+            (subscriber.reading, subscriber.subscription)
+            for subscriber in self.subscribers
+            if isinstance(subscriber, PubSubSubscriber)
+        ]
+        return PubSubHealth(
+            is_connected=self._connection is not None,
+            subscriptions=tuple(
+                reading.health(name) for reading, name in readings if reading is not None
+            ),
+        )
+
     async def publish(
         self,
         message: SendableMessage = None,
@@ -228,6 +258,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         Raises:
             InvalidMessageError: The message is beyond a limit of the service.
             PublishError: The service refused it, or could not be reached in time.
+            FlowControlError: There is no room in `publish_flow`, which says to raise.
         """
         cmd = PubSubPublishCommand(
             message,
@@ -314,7 +345,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         service = PubSubService(
             PubSubClient(connection),
             autocreate=own.autocreate,
-            publish_patience_seconds=self._publish_patience_seconds,
+            **self._publish_options,
         )
         own.connect(service)
         return service

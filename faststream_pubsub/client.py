@@ -1,7 +1,6 @@
 """The service as this package uses it: retried calls, and topology that is there when needed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc
@@ -11,26 +10,30 @@ from faststream_pubsub.backoff import full_jitter
 from faststream_pubsub.connection import Connection
 from faststream_pubsub.errors import TopologyError
 from faststream_pubsub.names import resource_path
-from faststream_pubsub.wire import Proto, Rpcs
+from faststream_pubsub.wire import Proto, Rpcs, Unary
 
 CALL_TIMEOUT_SECONDS: Final = 10.0
 SETUP_PATIENCE_SECONDS: Final = 30.0
 
 
 async def with_retry(
-    rpc: Callable[..., Awaitable[Proto]],
+    client: "PubSubClient",
+    rpc: str,
     request: Proto,
     *,
     patience_seconds: float,
     timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    compression: grpc.Compression | None = None,
 ) -> Proto:
     """Call an idempotent RPC again after transient errors, with full jitter.
 
     Args:
-        rpc: A bound unary call.
+        client: The connection. It may be renewed between two tries.
+        rpc: Name of a unary call in `Rpcs`.
         request: Its request.
         patience_seconds: How long to go on trying.
         timeout_seconds: Deadline of each try.
+        compression: How to compress the request.
 
     Raises:
         grpc.aio.AioRpcError: A permanent error, or the last transient one.
@@ -38,14 +41,25 @@ async def with_retry(
     give_up_at = asyncio.get_running_loop().time() + patience_seconds
     for delay_seconds in full_jitter(cap_seconds=5.0):
         try:
-            return await rpc(request, timeout=timeout_seconds)
+            call: Unary = getattr(client.rpcs, rpc)
+            return await call(request, timeout=timeout_seconds, compression=compression)
         except grpc.aio.AioRpcError as error:
             if error.code() not in wire.TRANSIENT:
                 raise
             if asyncio.get_running_loop().time() + delay_seconds > give_up_at:
                 raise
+        except asyncio.CancelledError:
+            # grpc.aio raises it for calls on a channel that was left for another, too
+            if is_being_cancelled():
+                raise
         await asyncio.sleep(delay_seconds)
     raise AssertionError("full_jitter never ends")
+
+
+def is_being_cancelled() -> bool:
+    """Tell whether a CancelledError is meant for the current task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class PubSubClient:
@@ -54,6 +68,7 @@ class PubSubClient:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.rpcs: Rpcs = wire.bind(connection.channel)
+        self._closing: set[asyncio.Task[None]] = set()
 
     def topic_path(self, topic: str) -> str:
         """Full name of a topic of this project."""
@@ -66,7 +81,7 @@ class PubSubClient:
     async def ensure_topic(self, path: str) -> None:
         """Create a topic unless it is there."""
         try:
-            await self._setup_call(self.rpcs.create_topic, wire.Topic(name=path))
+            await self._setup_call("create_topic", wire.Topic(name=path))
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise TopologyError(f"can't create {path}: {_told(error)}") from error
@@ -81,7 +96,7 @@ class PubSubClient:
             TopologyError: It can't be created, or it is there on another topic.
         """
         try:
-            await self._setup_call(self.rpcs.create_subscription, wanted)
+            await self._setup_call("create_subscription", wanted)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise TopologyError(f"can't create {wanted.name}: {_told(error)}") from error
@@ -95,7 +110,7 @@ class PubSubClient:
         """
         request = wire.GetSubscriptionRequest(subscription=wanted.name)
         try:
-            found = await self._setup_call(self.rpcs.get_subscription, request)
+            found = await self._setup_call("get_subscription", request)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise TopologyError(
@@ -120,12 +135,20 @@ class PubSubClient:
             return error.code() not in wire.TRANSIENT
         return True
 
-    async def close(self) -> None:
-        """Close the channel."""
-        await self.connection.channel.close()
+    def renew(self) -> None:
+        """Go on over a new channel; calls on the old one are tried again on the new one."""
+        closing = asyncio.create_task(self.connection.channel.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self.connection = self.connection.renewed()
+        self.rpcs = wire.bind(self.connection.channel)
 
-    async def _setup_call(self, rpc: Callable[..., Awaitable[Proto]], request: Proto) -> Proto:
-        return await with_retry(rpc, request, patience_seconds=SETUP_PATIENCE_SECONDS)
+    async def close(self) -> None:
+        """Close all channels."""
+        await asyncio.gather(*self._closing, self.connection.channel.close())
+
+    async def _setup_call(self, rpc: str, request: Proto) -> Proto:
+        return await with_retry(self, rpc, request, patience_seconds=SETUP_PATIENCE_SECONDS)
 
 
 def _told(error: grpc.aio.AioRpcError) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -18,7 +19,9 @@ _SCOPES: Final = ("https://www.googleapis.com/auth/pubsub",)
 
 # Streams carry up to 20 MB; a dead peer on TLS is noticed after 40 s. Plain channels go to
 # emulators, whose servers punish such pings.
-_LIMITS: Final = (
+_OPTIONS: Final = (
+    # channels of one target share connections otherwise, dead ones too
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_metadata_size", 4 * 1024 * 1024),
@@ -53,6 +56,11 @@ class Connection:
     channel: Any
     project: str
     address: Address
+    open_channel: Callable[[], Any]
+
+    def renewed(self) -> "Connection":
+        """The same connection over a new channel."""
+        return replace(self, channel=self.open_channel())
 
 
 def resolve_address(
@@ -86,20 +94,28 @@ async def connect(
     address = resolve_address(emulator_host=emulator_host, target=target, environ=os.environ)
     project = project or os.environ.get(PROJECT_VARIABLE)
     if address.emulated:
-        return Connection(
-            channel=grpc.aio.insecure_channel(address.target, options=_LIMITS),
-            project=project or EMULATOR_PROJECT,
-            address=address,
+        return _over(
+            partial(grpc.aio.insecure_channel, address.target, options=_OPTIONS),
+            project or EMULATOR_PROJECT,
+            address,
         )
     credentials, found_project = await asyncio.to_thread(_default_credentials)
     if not (project := project or found_project):
         raise ConnectError(
             f"no Google Cloud project: pass PubSubBroker(project=...) or set {PROJECT_VARIABLE}.",
         )
+    open_channel = partial(
+        grpc.aio.secure_channel, address.target, credentials, (*_OPTIONS, *_KEEPALIVE)
+    )
+    return _over(open_channel, project, address)
+
+
+def _over(open_channel: Callable[[], Any], project: str, address: Address) -> Connection:
     return Connection(
-        channel=grpc.aio.secure_channel(address.target, credentials, (*_LIMITS, *_KEEPALIVE)),
+        channel=open_channel(),
         project=project,
         address=address,
+        open_channel=open_channel,
     )
 
 

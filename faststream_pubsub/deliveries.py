@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from faststream_pubsub.backoff import spread
 from faststream_pubsub.wire import Proto
@@ -16,6 +16,9 @@ class Settler(Protocol):
 
     async def ack(self, delivery: "Delivery") -> None:
         """Done: don't deliver it again."""
+
+    async def ack_all(self, deliveries: Sequence["Delivery"]) -> None:
+        """Acknowledge several."""
 
     async def nack(self, delivery: "Delivery", delay_seconds: int) -> None:
         """Deliver it again after a delay."""
@@ -74,6 +77,10 @@ class Delivery:
 
     def __repr__(self) -> str:
         return f"Delivery(message_id={self.message.message_id!r}, attempt={self.attempt})"
+
+
+Batch: TypeAlias = tuple[Delivery, ...]
+"""Deliveries that one call of a handler takes together, at least one."""
 
 
 class LeaseTable:
@@ -160,6 +167,7 @@ class DeliveryQueue:
         self.ordered = ordered
         self._ready: deque[Delivery] = deque()
         self._behind: dict[str, deque[Delivery]] = {}
+        self._gathering: list[list[Delivery]] = []
         self._idle: deque[asyncio.Future[None]] = deque()
 
     def put(self, deliveries: Iterable[Delivery]) -> None:
@@ -187,6 +195,47 @@ class DeliveryQueue:
                 raise
         return self._ready.popleft()
 
+    async def get_batch(self, *, max_size: int, wait_seconds: float) -> list[Delivery]:
+        """Wait for a delivery, and then for more to go with it.
+
+        Args:
+            max_size: Most deliveries.
+            wait_seconds: How long to wait for more after the first.
+
+        Returns:
+            Up to `max_size` deliveries in their order, to be given back to `done_batch`; none if
+            `take_all` took them out meanwhile.
+        """
+        batch = [await self.get()]
+        self._gathering.append(batch)
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while self._fill(batch, max_size):
+                    batch.append(await self.get())
+        except TimeoutError:
+            self._fill(batch, max_size)
+        finally:
+            self._gathering = [other for other in self._gathering if other is not batch]
+        return batch
+
+    def _fill(self, batch: list[Delivery], max_size: int) -> bool:
+        while self._ready and len(batch) < max_size:
+            batch.append(self._ready.popleft())
+        return len(batch) < max_size
+
+    def done_batch(self, batch: Iterable[Delivery]) -> list[Delivery]:
+        """Let the next messages of a batch's keys go; see `done` for what is returned."""
+        batch = list(batch)
+        released = [after for delivery in batch for after in self.done(delivery)]
+        if self.ordered:
+            return released
+        keys = {d.message.ordering_key for d in batch if d.nacked} - {""}
+        if not keys:
+            return released
+        behind = [d for d in self._ready if d.message.ordering_key in keys]
+        self._ready = deque(d for d in self._ready if d.message.ordering_key not in keys)
+        return [*released, *behind]
+
     def done(self, delivery: Delivery) -> list[Delivery]:
         """Let the next message of the same key go.
 
@@ -208,6 +257,9 @@ class DeliveryQueue:
     def take_all(self) -> list[Delivery]:
         """Take out everything that waits."""
         waiting = [*self._ready]
+        for batch in self._gathering:
+            waiting.extend(batch)
+            batch.clear()
         for behind in self._behind.values():
             waiting.extend(behind)
             behind.clear()

@@ -19,6 +19,10 @@ class PublishError(PubSubError):
     """A message that was not published."""
 
 
+class FlowControlError(PublishError):
+    """A message for which there was no room; it was not sent."""
+
+
 class InvalidMessageError(PubSubError, ValueError):
     """A message that the service would refuse; it was not sent."""
 

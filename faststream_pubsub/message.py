@@ -1,10 +1,11 @@
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from faststream.message import StreamMessage
 
-from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.deliveries import Batch, Delivery
 
 
 class PubSubMessage(StreamMessage[Delivery]):
@@ -57,8 +58,7 @@ class PubSubMessage(StreamMessage[Delivery]):
         Raises:
             ValueError: The delay is out of range.
         """
-        if not 0 <= delay_seconds <= 600:
-            raise ValueError(f"delay_seconds={delay_seconds!r} is out of range: 0 to 600.")
+        _check_delay(delay_seconds)
         if self.committed is None:
             await self.raw_message.settler.nack(self.raw_message, int(delay_seconds))
         await super().nack()
@@ -84,3 +84,60 @@ class PubSubMessage(StreamMessage[Delivery]):
                 attributes=attributes or {},
             )
         await super().reject()
+
+
+class PubSubBatchMessage(StreamMessage[Batch]):
+    """Messages that a handler takes together.
+
+    `ack`, `nack` and `reject` settle those of `messages` that the handler has not settled itself.
+
+    Attributes:
+        messages: The messages, in the order of their delivery.
+    """
+
+    messages: tuple[PubSubMessage, ...] = ()
+
+    async def ack(self) -> None:
+        """Acknowledge what is not settled yet.
+
+        Raises:
+            AcknowledgeError: The service did not confirm all (exactly-once subscriptions only).
+        """
+        if self.committed is None and (left := self._unsettled()):
+            raw = [message.raw_message for message in left]
+            await raw[0].settler.ack_all(raw)
+        await super().ack()
+
+    async def nack(self, delay_seconds: int = 0) -> None:
+        """Have what is not settled yet delivered again.
+
+        Args:
+            delay_seconds: Wait before that, 0 to 600.
+
+        Raises:
+            ValueError: The delay is out of range.
+        """
+        _check_delay(delay_seconds)
+        if self.committed is None:
+            for message in self._unsettled():
+                await message.nack(delay_seconds)
+        await super().nack()
+
+    async def reject(
+        self,
+        reason: str = "",
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make dead letters of what is not settled yet; see `PubSubMessage.reject`."""
+        if self.committed is None:
+            left = self._unsettled()
+            await asyncio.gather(*(message.reject(reason, attributes) for message in left))
+        await super().reject()
+
+    def _unsettled(self) -> list[PubSubMessage]:
+        return [message for message in self.messages if message.committed is None]
+
+
+def _check_delay(delay_seconds: int) -> None:
+    if not 0 <= delay_seconds <= 600:
+        raise ValueError(f"delay_seconds={delay_seconds!r} is out of range: 0 to 600.")

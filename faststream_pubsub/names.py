@@ -6,11 +6,16 @@ from typing import Final
 from faststream.exceptions import SetupError
 
 # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
-_ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9\-._~+%]{2,254}")
+_ID: Final = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9\-._~+%]{2,254}")
+DIGIT_PREFIX: Final = "id-"
+"""Goes before an ID that begins with a digit, which Pub/Sub allows for no resource."""
 
 
 def resource_path(project: str, collection: str, name: str) -> str:
     """Full name of a resource.
+
+    An ID that begins with a digit, a UUID for instance, gets `DIGIT_PREFIX`: as there can be no
+    resource of the ID itself, nothing else is meant by it.
 
     Args:
         project: Project ID.
@@ -22,10 +27,12 @@ def resource_path(project: str, collection: str, name: str) -> str:
     """
     if "/" in name:
         return name
+    if name[:1].isascii() and name[:1].isdigit():
+        name = f"{DIGIT_PREFIX}{name}"
     if not _ID.fullmatch(name):
         raise SetupError(
             f"{collection[:-1]} {name!r} is no Pub/Sub name: it needs 3 to 255 characters, starts "
-            "with a letter and holds letters, digits and `-._~+%` only.",
+            "with a letter, but not with `goog`, and holds letters, digits and `-._~+%` only.",
         )
     return f"projects/{project}/{collection}/{name}"
 

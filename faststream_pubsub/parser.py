@@ -1,10 +1,11 @@
+from dataclasses import dataclass
 from typing import Any, Final
 
 from faststream.message import StreamMessage, decode_message
 
 from faststream_pubsub._faststream import DecodedMessage
-from faststream_pubsub.deliveries import Delivery
-from faststream_pubsub.message import PubSubMessage
+from faststream_pubsub.deliveries import Batch, Delivery
+from faststream_pubsub.message import PubSubBatchMessage, PubSubMessage
 
 CONTENT_TYPE: Final = "content-type"
 CORRELATION_ID: Final = "correlation_id"
@@ -18,19 +19,60 @@ class PubSubParser:
 
     async def parse_message(self, delivery: Delivery) -> PubSubMessage:
         """Wrap a delivery. The body is the data as it came."""
-        message = delivery.message
-        attributes = dict(message.attributes)
-        message_id = message.message_id
-        return PubSubMessage(
-            raw_message=delivery,
-            body=message.data,
-            headers=attributes,
-            reply_to=attributes.get(REPLY_TO, ""),
-            content_type=attributes.get(CONTENT_TYPE),
-            correlation_id=attributes.get(CORRELATION_ID) or message_id,
-            message_id=message_id,
-        )
+        return _wrap(delivery)
 
     async def decode_message(self, message: StreamMessage[Any]) -> DecodedMessage:
         """Decode by content type, as all of FastStream's brokers do."""
         return decode_message(message)
+
+
+class PubSubBatchParser:
+    """Reads deliveries that a handler takes together."""
+
+    __slots__ = ()
+
+    async def parse_batch(self, batch: Batch) -> PubSubBatchMessage:
+        """Wrap deliveries. The body is the list of their data, as it came."""
+        messages = tuple(_wrap(delivery) for delivery in batch)
+        first = messages[0]
+        whole = PubSubBatchMessage(
+            raw_message=batch,
+            body=[message.body for message in messages],
+            headers=first.headers,
+            batch_headers=[message.headers for message in messages],
+            content_type=first.content_type,
+            correlation_id=first.correlation_id,
+            message_id=f"{first.message_id}-{messages[-1].message_id}",
+        )
+        whole.messages = messages
+        return whole
+
+    # FastStream tells batches by this very name
+    async def decode_batch(self, message: StreamMessage[Any]) -> list[DecodedMessage]:
+        """Decode each message by its own content type; a middleware may have changed the body."""
+        parts: list[Any] = [
+            _Part(body, headers.get(CONTENT_TYPE))
+            for body, headers in zip(message.body, message.batch_headers, strict=True)
+        ]
+        return [decode_message(part) for part in parts]
+
+
+@dataclass(slots=True)
+class _Part:
+    body: bytes
+    content_type: str | None
+
+
+def _wrap(delivery: Delivery) -> PubSubMessage:
+    message = delivery.message
+    attributes = dict(message.attributes)
+    message_id = message.message_id
+    return PubSubMessage(
+        raw_message=delivery,
+        body=message.data,
+        headers=attributes,
+        reply_to=attributes.get(REPLY_TO, ""),
+        content_type=attributes.get(CONTENT_TYPE),
+        correlation_id=attributes.get(CORRELATION_ID) or message_id,
+        message_id=message_id,
+    )

@@ -6,6 +6,7 @@ from faststream.exceptions import SetupError
 
 from faststream_pubsub._faststream import (
     AsyncCallable,
+    BatchCodecProto,
     CodecProto,
     CustomCallable,
     DefaultCodec,
@@ -62,8 +63,7 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
         """Publish several messages and return their IDs, in their order."""
         service = self._connected()
         topic = self._topic(service, cmd)
-        messages = [await self._encode(cmd, body) for body in cmd.batch_bodies]
-        return await asyncio.gather(*(service.publish(topic, message) for message in messages))
+        return await service.publish_batch(topic, await self._encode_all(cmd))
 
     async def request(self, cmd: PubSubPublishCommand) -> Delivery:
         """Publish one message and wait for its reply.
@@ -86,6 +86,15 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
         if not cmd.destination:
             raise SetupError("publish needs a topic.")
         return resource_path(service.project, "topics", cmd.destination)
+
+    async def _encode_all(self, cmd: PubSubPublishCommand) -> list[Proto]:
+        if not isinstance(self.codec, BatchCodecProto):
+            return [await self._encode(cmd, body) for body in cmd.batch_bodies]
+        encoded = await self.codec.encode_batch(cmd.batch_bodies, self.serializer)
+        return [
+            build_message(data, _attributes(cmd, content_type), cmd.ordering_key)
+            for data, content_type in encoded
+        ]
 
     async def _encode(self, cmd: PubSubPublishCommand, body: SendableMessage) -> Proto:
         data, content_type = await self.codec.encode(body, self.serializer)

@@ -1,7 +1,7 @@
 """Publishing: messages of a topic in few requests, in order where a key asks for it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -12,6 +12,7 @@ from faststream_pubsub import wire
 from faststream_pubsub.client import PubSubClient, with_retry
 from faststream_pubsub.coalescer import Coalescer
 from faststream_pubsub.errors import InvalidMessageError, PublishError
+from faststream_pubsub.flow import FlowGate, PublishFlow
 from faststream_pubsub.wire import Proto
 
 MAX_ATTRIBUTES: Final = 100
@@ -78,8 +79,28 @@ def _too_long(text: str, limit_bytes: int) -> bool:
 class MessagePublisher:
     """Publishes through one lane per topic and ordering key, one request in flight on each."""
 
-    def __init__(self, client: PubSubClient, *, autocreate: bool, patience_seconds: float) -> None:
+    def __init__(
+        self,
+        client: PubSubClient,
+        *,
+        autocreate: bool,
+        patience_seconds: float,
+        flow: PublishFlow,
+        compression_bytes: int | None,
+    ) -> None:
+        """Prepare a publisher.
+
+        Args:
+            client: The connection.
+            autocreate: Create topics that are absent.
+            patience_seconds: How long to try again after transient errors.
+            flow: Limits of what is not confirmed yet.
+            compression_bytes: Requests of this size and above are compressed with gzip; None
+                compresses none.
+        """
         self._client = client
+        self._gate = FlowGate(flow)
+        self._compression_bytes = compression_bytes
         self._autocreate = autocreate
         self._patience_seconds = patience_seconds
         self._lanes: dict[tuple[str, str], Coalescer[_Outgoing]] = {}
@@ -98,17 +119,25 @@ class MessagePublisher:
         Raises:
             InvalidMessageError: It is too big.
             PublishError: The service refused it, or could not be reached in time.
+            FlowControlError: There is no room, and the limits say to raise.
         """
-        return await self.submit(topic, message)
+        return await (await self.submit(topic, message))
 
-    def submit(self, topic: str, message: Proto) -> asyncio.Future[str]:
-        """Queue one message; the future gives its ID. See `publish` for errors."""
+    async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
+        """Publish several messages and wait for their IDs; see `publish`."""
+        queued = [await self.submit(topic, message) for message in messages]
+        return await asyncio.gather(*queued)
+
+    async def submit(self, topic: str, message: Proto) -> asyncio.Future[str]:
+        """Queue one message, when there is room; the future gives its ID. See `publish`."""
         size_bytes = message.ByteSize()
         if size_bytes > _BATCH_BYTES:
             raise InvalidMessageError(
                 f"a message of {size_bytes:,} bytes does not fit a publish request of "
                 f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
             )
+        if not self._gate.enter(size_bytes):
+            await self._gate.wait(size_bytes)
         outgoing = _Outgoing(message, size_bytes, asyncio.get_running_loop().create_future())
         self._lane(topic, message.ordering_key).add(outgoing)
         return outgoing.published
@@ -125,7 +154,7 @@ class MessagePublisher:
                 await self.flush()
         except TimeoutError:
             for lane in self._lanes.values():
-                _fail(lane.take_waiting(), PublishError("the broker was stopped before"))
+                self._fail(lane.take_waiting(), PublishError("the broker was stopped before"))
                 await lane.abort()
         self._lanes.clear()
 
@@ -148,6 +177,12 @@ class MessagePublisher:
         self._sweep_at = _MANY_LANES + 2 * len(self._lanes)
 
     async def _send(self, topic: str, ordering_key: str, batch: list[_Outgoing]) -> None:
+        try:
+            await self._send_wanted(topic, ordering_key, batch)
+        finally:
+            self._leave(batch)
+
+    async def _send_wanted(self, topic: str, ordering_key: str, batch: list[_Outgoing]) -> None:
         wanted = [outgoing for outgoing in batch if not outgoing.published.done()]
         if not wanted:
             return
@@ -158,7 +193,8 @@ class MessagePublisher:
             failure = PublishError(f"{topic}: {error.code().name}: {error.details()}")
             # what is behind a failed message of a key would overtake it
             behind = self._lane(topic, ordering_key).take_waiting() if ordering_key else []
-            _fail([*wanted, *behind], failure)
+            _fail(wanted, failure)
+            self._fail(behind, failure)
         except asyncio.CancelledError:
             _fail(wanted, PublishError("the broker was stopped before"))
             raise
@@ -179,11 +215,24 @@ class MessagePublisher:
 
     async def _publish(self, request: Proto) -> Proto:
         return await with_retry(
-            self._client.rpcs.publish,
+            self._client,
+            "publish",
             request,
             patience_seconds=self._patience_seconds,
             timeout_seconds=_PUBLISH_TIMEOUT_SECONDS,
+            compression=grpc.Compression.Gzip if self._is_worth_it(request) else None,
         )
+
+    def _is_worth_it(self, request: Proto) -> bool:
+        least = self._compression_bytes
+        return least is not None and request.ByteSize() >= least
+
+    def _fail(self, batch: list[_Outgoing], failure: PublishError) -> None:
+        _fail(batch, failure)
+        self._leave(batch)
+
+    def _leave(self, batch: list[_Outgoing]) -> None:
+        self._gate.leave(len(batch), sum(outgoing.size_bytes for outgoing in batch))
 
 
 def _size_bytes(outgoing: _Outgoing) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -12,21 +12,23 @@ import grpc
 from faststream_pubsub import wire
 from faststream_pubsub.acknowledging import Acknowledger
 from faststream_pubsub.backoff import full_jitter
-from faststream_pubsub.client import PubSubClient
+from faststream_pubsub.client import PubSubClient, is_being_cancelled
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue, LeaseTable
 from faststream_pubsub.errors import PubSubError
 from faststream_pubsub.publishing import MessagePublisher, build_message
 from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.watchdog import BEAT_SECONDS, StreamWatch, SubscriptionHealth
 
 REASON_ATTRIBUTE: Final = "dead-letter-reason"
 """Attribute of a dead letter that says why it was rejected."""
 LEASE_TICK_SECONDS: Final = 1.0
-HEARTBEAT_SECONDS: Final = 30.0
+_PING_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
 _HALF_CLOSE_SECONDS: Final = 1.0
 
 Log: TypeAlias = Callable[[int, str, BaseException | None], None]
-Handler: TypeAlias = Callable[[Delivery], Awaitable[object]]
+# takes a Delivery, or a Batch where the settings ask for batches
+Handler: TypeAlias = Callable[[Any], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +66,18 @@ class Pulling:
             lease_seconds=settings.lease_seconds,
             longest_seconds=settings.max_lease_seconds,
         )
-        self._queue = DeliveryQueue(ordered=settings.enable_message_ordering)
+        # one worker keeps the order of keys by itself, and so may have batches full of one key
+        self._serial = settings.batch and settings.max_workers == 1
+        self._queue = DeliveryQueue(
+            ordered=settings.enable_message_ordering and not self._serial,
+        )
         self._acknowledger = Acknowledger(
             client,
             source.subscription,
             on_lost=self._lose,
             on_error=self._report,
         )
+        self._watch = StreamWatch(max_silence_seconds=settings.max_silence_seconds)
         self._room = asyncio.Event()
         self._delays = full_jitter()
         self._exactly_once = settings.enable_exactly_once_delivery
@@ -87,8 +94,9 @@ class Pulling:
         self._reader = asyncio.create_task(self._read_for_ever())
         self._keeper = asyncio.create_task(self._keep_leases())
         if handle is not None:
+            work = self._work_in_batches if self._settings.batch else self._work
             self._workers = [
-                asyncio.create_task(self._work(handle)) for _ in range(self._settings.max_workers)
+                asyncio.create_task(work(handle)) for _ in range(self._settings.max_workers)
             ]
 
     async def get(self) -> Delivery:
@@ -96,6 +104,14 @@ class Pulling:
         delivery = await self._queue.get()
         self._release(self._queue.done(delivery))
         return delivery
+
+    def health(self, name: str) -> SubscriptionHealth:
+        """Say how reading goes, under the subscription's declared name."""
+        return SubscriptionHealth(
+            subscription=name,
+            down_seconds=self._watch.down_seconds(asyncio.get_running_loop().time()),
+            held_messages=len(self._leases),
+        )
 
     async def stop_reading(self) -> None:
         """Read no more, and give back at once what no handler has begun."""
@@ -134,6 +150,17 @@ class Pulling:
             await self._acknowledger.ack_confirmed(delivery)
         finally:
             self._let_go(delivery)
+
+    async def ack_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
+        if not self._exactly_once:
+            for delivery in deliveries:
+                await self.ack(delivery)
+            return
+        results = await asyncio.gather(*map(self.ack, deliveries), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def nack(self, delivery: Delivery, delay_seconds: int) -> None:
         """Have it delivered again: at once, or when a lease of `delay_seconds` ends."""
@@ -189,26 +216,46 @@ class Pulling:
                 await handle(delivery)
             except asyncio.CancelledError:
                 # a handler may leak a cancellation of its own; that must not end the worker
-                if _is_being_cancelled():
+                if is_being_cancelled():
                     raise
                 self._release([delivery])
             self._leases.learn(now() - began)
             if released := queue.done(delivery):
                 self._release(released)
 
+    async def _work_in_batches(self, handle: Handler) -> None:
+        now = asyncio.get_running_loop().time
+        size, wait_seconds = self._settings.max_batch_size, self._settings.max_batch_wait_seconds
+        while not self._stopping:
+            gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
+            if not gathered:
+                continue
+            began = now()
+            try:
+                await handle(tuple(gathered))
+            except asyncio.CancelledError:
+                if is_being_cancelled():
+                    raise
+                self._release(gathered)
+            self._leases.learn(now() - began)
+            if released := self._queue.done_batch(gathered):
+                self._release(released)
+
     # leases
 
     async def _keep_leases(self) -> None:
         now = asyncio.get_running_loop().time
-        heartbeat_at = now() + HEARTBEAT_SECONDS
+        heartbeat_at = now() + BEAT_SECONDS
         while True:
             await asyncio.sleep(LEASE_TICK_SECONDS)
             self._lose(self._leases.take_expired(now=now()))
             lease_seconds, due = self._leases.take_due(now=now())
             self._acknowledger.set_deadline(due, lease_seconds)
             if now() >= heartbeat_at:
-                heartbeat_at = now() + HEARTBEAT_SECONDS
+                heartbeat_at = now() + BEAT_SECONDS
                 await self._beat()
+            if self._watch.check(now()) and self._stream is not None:
+                self._stream.cancel()
 
     async def _beat(self) -> None:
         if self._stream is not None:
@@ -234,21 +281,41 @@ class Pulling:
                 await self._read_one_stream()
             except grpc.aio.AioRpcError as error:
                 await self._after_end(error.code(), error.details())
+            except asyncio.CancelledError:
+                # grpc.aio raises it for a stream that the watch has cancelled, too
+                if is_being_cancelled():
+                    raise
+                await self._after_silence()
             if not self._stopping:
                 await asyncio.sleep(next(self._delays))
 
     async def _read_one_stream(self) -> None:
+        now = asyncio.get_running_loop().time
         stream = self._client.rpcs.streaming_pull()
+        self._watch.opened(now())
+        # from here on the watch may cancel it: a connection can be dead from the start
+        self._stream = stream
         try:
             await stream.write(self._opening())
-            self._stream = stream
             while (response := await stream.read()) is not grpc.aio.EOF:
                 self._take(response)
                 if self._is_full():
                     await self._wait_for_room()
         finally:
             self._stream = None
+            self._watch.closed(now())
             stream.cancel()
+
+    async def _after_silence(self) -> None:
+        self._log(
+            logging.WARNING,
+            f"stream of {self._source.subscription} was silent for "
+            f"{self._watch.allowed_seconds:.0f} s, it is opened again",
+            None,
+        )
+        rpcs = self._client.rpcs
+        if not await self._client.ping(_PING_SECONDS) and self._client.rpcs is rpcs:
+            self._client.renew()
 
     def _opening(self) -> wire.Proto:
         return wire.StreamingPullRequest(
@@ -256,14 +323,17 @@ class Pulling:
             stream_ack_deadline_seconds=self._settings.lease_seconds,
             max_outstanding_messages=self._settings.max_messages,
             max_outstanding_bytes=self._settings.max_bytes,
+            protocol_version=1,
         )
 
     def _take(self, response: wire.Proto) -> None:
         self._delays = full_jitter()
+        now = asyncio.get_running_loop().time()
+        self._watch.heard(now, has_content=bool(response.received_messages))
         properties = response.subscription_properties
         if properties.exactly_once_delivery_enabled:
             self._exactly_once = True
-        if properties.message_ordering_enabled:
+        if properties.message_ordering_enabled and not self._serial:
             self._queue.ordered = True
         subscription = self._source.subscription
         deliveries = [
@@ -279,7 +349,7 @@ class Pulling:
         if self._stopping:
             self._acknowledger.set_deadline(deliveries, 0)
             return
-        self._leases.begin(deliveries, now=asyncio.get_running_loop().time())
+        self._leases.begin(deliveries, now=now)
         self._queue.put(deliveries)
 
     def _is_full(self) -> bool:
@@ -289,9 +359,11 @@ class Pulling:
         )
 
     async def _wait_for_room(self) -> None:
+        self._watch.paused()
         while self._is_full() and not self._stopping:
             self._room.clear()
             await self._room.wait()
+        self._watch.resumed(asyncio.get_running_loop().time())
 
     async def _after_end(self, code: grpc.StatusCode, details: str | None) -> None:
         self._log(
@@ -339,11 +411,6 @@ def dead_letter(
 
 def _fit(value: str) -> str:
     return value.encode()[:1_024].decode(errors="ignore")
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _cancel(*tasks: asyncio.Task[None] | None) -> None:

@@ -48,6 +48,10 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         max_bytes: int = 100 * 1024 * 1024,
         max_workers: int = 1,
         max_lease_seconds: float = 3_600.0,
+        max_silence_seconds: float = 300.0,
+        batch: bool = False,
+        max_batch_size: int = 100,
+        max_batch_wait_seconds: float = 0.1,
         ack_policy: AckPolicy = EMPTY,
         # FastStream
         no_reply: bool = False,
@@ -79,6 +83,13 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             max_workers: Most handlers running at a time; messages of one ordering key are
                 handled one after the other.
             max_lease_seconds: How long a running handler keeps its message at most.
+            max_silence_seconds: How long a stream may be silent before it is opened anew, as
+                streams can be open but dead. 45 at most with servers that answer to heartbeats.
+            batch: Call the handler with a list of bodies; the message is then a
+                `PubSubBatchMessage`, settled as a whole unless the handler settles its parts.
+            max_batch_size: Most messages in a batch, at most `max_messages`.
+            max_batch_wait_seconds: How long a batch waits for more after its first message, 0 to
+                60.
             ack_policy: FastStream's policy; nack on error if neither this nor the broker says.
             no_reply: Don't publish the result to the message's `reply_to` topic.
             dependencies: `Depends` that run before the handler.
@@ -110,6 +121,10 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             max_bytes=max_bytes,
             max_workers=max_workers,
             max_lease_seconds=max_lease_seconds,
+            max_silence_seconds=max_silence_seconds,
+            batch=batch,
+            max_batch_size=max_batch_size,
+            max_batch_wait_seconds=max_batch_wait_seconds,
         )
         outer = cast("PubSubBrokerConfig", self.config)
         calls = CallsCollection[Delivery]()

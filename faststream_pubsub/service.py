@@ -1,16 +1,19 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from faststream_pubsub import wire
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.pulling import Handler, Log, Pulling, Source
 from faststream_pubsub.replies import ReplyInbox
 from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.watchdog import SubscriptionHealth
 from faststream_pubsub.wire import Proto
 
 
@@ -22,6 +25,9 @@ class Reading(Protocol):
 
     async def get(self) -> Delivery:
         """Wait for the next delivery."""
+
+    def health(self, name: str) -> SubscriptionHealth:
+        """Say how reading goes."""
 
     async def stop_reading(self) -> None:
         """Read no more; give back what no handler has begun."""
@@ -37,6 +43,9 @@ class Service(Protocol):
 
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID."""
+
+    async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
+        """Publish several messages and return their IDs."""
 
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply."""
@@ -63,6 +72,8 @@ class PubSubService:
         *,
         autocreate: bool,
         publish_patience_seconds: float,
+        publish_flow: PublishFlow,
+        publish_compression_bytes: int | None,
     ) -> None:
         self.project = client.connection.project
         self.client = client
@@ -70,12 +81,18 @@ class PubSubService:
             client,
             autocreate=autocreate,
             patience_seconds=publish_patience_seconds,
+            flow=publish_flow,
+            compression_bytes=publish_compression_bytes,
         )
         self._replies = ReplyInbox(client, publish=self.publish, read=self._read_replies)
 
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID; see `MessagePublisher.publish`."""
-        return await self.publisher.submit(topic, message)
+        return await self.publisher.publish(topic, message)
+
+    async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
+        """Publish several messages and return their IDs."""
+        return await self.publisher.publish_batch(topic, messages)
 
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply; the caller sets the time limit."""

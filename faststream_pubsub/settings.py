@@ -6,6 +6,7 @@ from typing import Final
 from faststream.exceptions import SetupError
 
 from faststream_pubsub import wire
+from faststream_pubsub.filters import compile_filter
 from faststream_pubsub.wire import Proto
 
 MIN_DEADLINE_SECONDS: Final = 10
@@ -53,6 +54,10 @@ class SubscriptionSettings:
         max_bytes: Most bytes leased at a time.
         max_workers: Most handlers running at a time.
         max_lease_seconds: How long a lease is extended at most, counted from delivery.
+        max_silence_seconds: How long a stream may be silent before it is opened anew.
+        batch: Hand messages to the handler in batches.
+        max_batch_size: Most messages in a batch.
+        max_batch_wait_seconds: How long a batch waits for more messages after its first.
         autocreate: Create topic and subscription; None takes the broker's setting.
     """
 
@@ -67,6 +72,10 @@ class SubscriptionSettings:
     max_bytes: int = 100 * 1024 * 1024
     max_workers: int = 1
     max_lease_seconds: float = 3_600.0
+    max_silence_seconds: float = 300.0
+    batch: bool = False
+    max_batch_size: int = 100
+    max_batch_wait_seconds: float = 0.1
     autocreate: bool | None = None
 
     def __post_init__(self) -> None:
@@ -81,12 +90,23 @@ class SubscriptionSettings:
         _check_range("max_bytes", self.max_bytes, 1, 2**40)
         _check_range("max_workers", self.max_workers, 1, 10_000)
         _check_range("max_lease_seconds", self.max_lease_seconds, 1, 7 * 86_400)
-        if len(self.filter) > 256:
-            raise SetupError(f"filter has {len(self.filter)} characters; Pub/Sub allows 256.")
+        _check_range("max_silence_seconds", self.max_silence_seconds, 1, 86_400)
+        if self.batch:
+            self._check_batch()
+        compile_filter(self.filter)
         if self.max_workers > self.max_messages:
             raise SetupError(
                 f"max_workers={self.max_workers} can't be busy with "
                 f"max_messages={self.max_messages}: raise max_messages to at least max_workers.",
+            )
+
+    def _check_batch(self) -> None:
+        _check_range("max_batch_size", self.max_batch_size, 1, self.max_messages)
+        _check_range("max_batch_wait_seconds", self.max_batch_wait_seconds, 0, 60)
+        if self.enable_message_ordering and self.max_workers > 1:
+            raise SetupError(
+                f"batch=True with enable_message_ordering=True and max_workers={self.max_workers} "
+                "can't keep the order of a key: set max_workers=1, or batch=False.",
             )
 
     @property

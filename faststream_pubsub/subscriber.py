@@ -23,7 +23,7 @@ from faststream_pubsub.config import (
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.names import add_prefix, default_subscription, resource_path
-from faststream_pubsub.parser import PubSubParser
+from faststream_pubsub.parser import PubSubBatchParser, PubSubParser
 from faststream_pubsub.publisher import PubSubReplyPublisher
 from faststream_pubsub.pulling import Source
 from faststream_pubsub.service import Reading
@@ -40,9 +40,12 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         specification: SubscriberSpecification[Any, Any],
         calls: CallsCollection[Delivery],
     ) -> None:
-        parser = PubSubParser()
-        config.parser = parser.parse_message
-        config.decoder = parser.decode_message
+        if config.settings.batch:
+            batches = PubSubBatchParser()
+            config.parser, config.decoder = batches.parse_batch, batches.decode_batch
+        else:
+            single = PubSubParser()
+            config.parser, config.decoder = single.parse_message, single.decode_message
         super().__init__(config, specification, calls)
         self._topic = config.topic
         self._subscription = config.subscription
@@ -103,7 +106,7 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         Returns:
             The message, or None if there was none in time.
         """
-        self._check_no_handlers("get_one")
+        self._check_by_hand("get_one")
         reading = self._read_by_hand()
         try:
             async with asyncio.timeout(timeout):
@@ -114,12 +117,12 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
 
     async def __aiter__(self) -> AsyncIterator[PubSubMessage]:
         """Iterate over messages, which the caller settles."""
-        self._check_no_handlers("async for")
+        self._check_by_hand("async for")
         reading = self._read_by_hand()
         while True:
             yield await self._parse(await reading.get())
 
-    def get_log_context(self, message: StreamMessage[Delivery] | None) -> dict[str, str]:
+    def get_log_context(self, message: StreamMessage[Any] | None) -> dict[str, str]:
         """What log records of this subscriber carry."""
         return {
             "topic": self.topic,
@@ -129,11 +132,13 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
 
     def _make_response_publisher(
         self,
-        message: StreamMessage[Delivery],
+        message: StreamMessage[Any],
     ) -> Sequence[PublisherProto[Any]]:
         return (PubSubReplyPublisher(self._outer_config.producer, topic=message.reply_to),)
 
-    def _check_no_handlers(self, what: str) -> None:
+    def _check_by_hand(self, what: str) -> None:
+        if self.settings.batch:
+            raise AssertionError(f"`{what}` takes single messages: leave out batch=True.")
         if self.calls:
             raise AssertionError(f"`{what}` can't be used on a subscriber that has handlers.")
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -89,6 +91,55 @@ def google_emulator(
     emulator.kill()
 
 
+class ServerProcess:
+    """The embedded server as a child process, which keeps its port when it is killed."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Prepare a server that keeps its data in a folder, or, without one, in memory."""
+        self._store = ["--in-memory"] if folder is None else ["--data-dir", str(folder)]
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "embedded_pubsub", "--no-fsync"),
+                *("--port", str(self._port), *self._store),
+            ],
+            cwd=Path(__file__).parents[3],
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        told = json.loads(self._process.stdout.readline())
+        self._port = int(told["grpc"].rpartition(":")[2])
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@pytest.fixture
+def durable_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def forgetful_server() -> Iterator[ServerProcess]:
+    server = ServerProcess(None)
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture
 async def embedded_target() -> AsyncIterator[str]:
     try:
@@ -105,6 +156,64 @@ def target(request: pytest.FixtureRequest) -> str:
     if request.param == "google":
         return str(request.getfixturevalue("google_emulator").target)
     return str(request.getfixturevalue("embedded_target"))
+
+
+class Proxy:
+    """A way to a server that counts bytes, and whose connections can die without a word."""
+
+    def __init__(self, target: str) -> None:
+        self._host, self._port = target.split(":")
+        self._server: asyncio.Server | None = None
+        self._pipes: set[asyncio.Task[None]] = set()
+        self._dead: set[asyncio.Task[None]] = set()
+        self._far: list[asyncio.StreamWriter] = []
+        self.sent_bytes = 0
+
+    @property
+    def address(self) -> str:
+        assert self._server is not None
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut_silently(self) -> None:
+        """Leave the clients of all connections without a word; new connections work."""
+        self._dead = set(self._pipes)
+        for writer in self._far:
+            writer.close()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for pipe in self._pipes:
+            pipe.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+
+    async def _serve(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        far, far_out = await asyncio.open_connection(self._host, self._port)
+        self._far.append(far_out)
+        self._pipes.add(asyncio.create_task(self._pipe(near, far_out, counts=True)))
+        self._pipes.add(asyncio.create_task(self._pipe(far, near_out, counts=False)))
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counts: bool
+    ) -> None:
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            while data := await reader.read(65_536):
+                if asyncio.current_task() in self._dead:
+                    continue
+                self.sent_bytes += len(data) if counts else 0
+                writer.write(data)
+                await writer.drain()
+            if asyncio.current_task() in self._dead:
+                await asyncio.Event().wait()
+
+
+@pytest.fixture
+def make_proxy() -> type[Proxy]:
+    return Proxy
 
 
 class Bench:
@@ -124,7 +233,9 @@ class Bench:
     @asynccontextmanager
     async def running(self, broker: PubSubBroker) -> AsyncIterator[PubSubBroker]:
         context: AbstractAsyncContextManager[Any] = (
-            TestPubSubBroker(broker, connect_only=False) if self.in_memory else broker
+            TestPubSubBroker(broker, connect_only=False, raise_errors=False)
+            if self.in_memory
+            else broker
         )
         async with context:
             if not self.in_memory:
@@ -136,6 +247,14 @@ class Bench:
 def bench(target: str) -> Bench:
     """A bench on every real server."""
     return Bench(target)
+
+
+@pytest.fixture(params=["memory", "embedded"])
+def own_bench(request: pytest.FixtureRequest) -> Bench:
+    """A bench where all of Pub/Sub's semantics hold: Google's emulator leaves some out."""
+    if request.param == "memory":
+        return Bench(None)
+    return Bench(request.getfixturevalue("embedded_target"))
 
 
 @pytest.fixture(params=["memory", "embedded", "google"])

@@ -139,3 +139,21 @@ def test_every_delivery_comes_once_and_keys_never_overlap(keys, workers):
         assert sorted(seen, key=id) == sorted(sent, key=id)
 
     asyncio.run(run())
+
+
+async def test_what_a_batch_has_gathered_can_be_taken_out():
+    queue = DeliveryQueue(ordered=False)
+    first = delivery(1)
+    queue.put([first])
+    gathering = asyncio.create_task(queue.get_batch(max_size=2, wait_seconds=0.05))
+    await asyncio.sleep(0)
+    assert queue.take_all() == [first]
+    assert await gathering == []
+
+
+async def test_batch_ends_after_its_wait():
+    queue = DeliveryQueue(ordered=False)
+    deliveries = [delivery(n) for n in range(3)]
+    queue.put(deliveries)
+    assert await queue.get_batch(max_size=2, wait_seconds=60) == deliveries[:2]
+    assert await queue.get_batch(max_size=2, wait_seconds=0) == deliveries[2:]

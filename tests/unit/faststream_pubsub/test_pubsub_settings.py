@@ -27,6 +27,20 @@ def test_wrong_setting_is_an_error_at_declaration(setting, value, allowed):
         PubSubBroker().subscriber("topic", **{setting: value})
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"max_batch_size": 0}, "max_batch_size=0.*1 to 1000"),
+        ({"max_batch_size": 11, "max_messages": 10}, "max_batch_size=11.*1 to 10"),
+        ({"max_batch_wait_seconds": 61}, "max_batch_wait_seconds=61.*0 to 60"),
+        ({"enable_message_ordering": True, "max_workers": 2}, "batch=True.*max_workers=1"),
+    ],
+)
+def test_wrong_batch_setting_is_an_error_at_declaration(settings, told):
+    with pytest.raises(SetupError, match=told):
+        PubSubBroker().subscriber("topic", batch=True, **settings)
+
+
 def test_retry_policy_names_what_is_wrong():
     with pytest.raises(SetupError, match=r"minimum_backoff_seconds=601.*0 to 600"):
         RetryPolicy(minimum_backoff_seconds=601)
@@ -65,12 +79,13 @@ def test_settings_reach_the_subscription():
 def test_names():
     assert resource_path("p", "topics", "abc") == "projects/p/topics/abc"
     assert resource_path("p", "topics", "projects/q/topics/t") == "projects/q/topics/t"
+    assert resource_path("p", "topics", "7f3e-1") == "projects/p/topics/id-7f3e-1"
     assert add_prefix("x-", "abc") == "x-abc"
     assert add_prefix("x-", "projects/q/topics/t") == "projects/q/topics/t"
     assert default_subscription("projects/q/topics/t") == "t-sub"
 
 
-@pytest.mark.parametrize("name", ["ab", "1abc", "a b c", "x" * 256, ""])
+@pytest.mark.parametrize("name", ["ab", "-abc", "a b c", "goog-a", "x" * 256, "1" * 253, ""])
 def test_impossible_name_is_refused(name):
     with pytest.raises(SetupError, match="3 to 255"):
         resource_path("p", "topics", name)
