@@ -25,9 +25,11 @@ MAX_BACKOFF_SECONDS = 600
 MIN_DELIVERY_ATTEMPTS = 5
 MAX_DELIVERY_ATTEMPTS = 100
 MIN_EXPIRATION_SECONDS = 86_400
+MAX_SCHEMA_BYTES = 300_000
+MAX_SCHEMA_REVISIONS = 20
 
 _NAME = re.compile(
-    r"projects/([^/]+)/(topics|subscriptions|snapshots)/([A-Za-z][A-Za-z0-9\-_.~+%]{2,254})"
+    r"projects/([^/]+)/(topics|subscriptions|snapshots|schemas)/([A-Za-z][A-Za-z0-9\-_.~+%]{2,254})"
 )
 _PROJECT = re.compile(r"projects/[^/]+")
 
@@ -118,9 +120,8 @@ def check_topic(topic: Proto) -> None:
             MIN_RETENTION_SECONDS,
             MAX_TOPIC_RETENTION_SECONDS,
         )
-    for field in ("schema_settings", "ingestion_data_source_settings"):
-        if topic.HasField(field):
-            raise UnimplementedError(f"{field}: not served by embedded_pubsub.")
+    if topic.HasField("ingestion_data_source_settings"):
+        raise UnimplementedError("ingestion_data_source_settings: not served by embedded_pubsub.")
     if topic.message_transforms:
         raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
 

@@ -7,6 +7,7 @@ from typing import Self
 
 import grpc.aio
 
+from embedded_pubsub.methods import methods
 from embedded_pubsub.rpc import handlers
 from embedded_pubsub.runtime import Clock, Runtime
 from embedded_pubsub.store import MemoryStore, SqliteStore, Store
@@ -78,7 +79,7 @@ class Server:
         """
         runtime = Runtime(self._open_store(), Clock())
         server = grpc.aio.server(options=_OPTIONS)
-        server.add_generic_rpc_handlers(handlers(runtime))
+        server.add_generic_rpc_handlers(handlers(runtime, methods(runtime)))
         try:
             self._bound_port = server.add_insecure_port(f"{_in_url(self._host)}:{self._port}")
         except RuntimeError as error:

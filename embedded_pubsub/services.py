@@ -5,15 +5,15 @@ A method takes the request's protobuf and gives the response's; it knows nothing
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
-
-from google.protobuf.empty_pb2 import Empty
+from collections.abc import Sequence
 
 from embedded_pubsub import limits
 from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.paging import in_project, paged
 from embedded_pubsub.protos import (
     DetachSubscriptionResponse,
+    Empty,
     ListSnapshotsResponse,
     ListSubscriptionsResponse,
     ListTopicSnapshotsResponse,
@@ -24,12 +24,11 @@ from embedded_pubsub.protos import (
     SeekResponse,
 )
 from embedded_pubsub.runtime import MAX_MESSAGES_PER_RESPONSE, Runtime
+from embedded_pubsub.seeking import seek_to_snapshot, seek_to_time
 from embedded_pubsub.wire import received_messages
 
 MAX_PULL_WAIT_SECONDS = 20.0
 """How long a pull waits for a first message when its caller set no deadline."""
-
-DEFAULT_PAGE_SIZE = 1000
 
 
 class Publisher:
@@ -57,8 +56,8 @@ class Publisher:
 
     async def list_topics(self, request: Proto) -> Proto:
         """List the topics of a project by name."""
-        names = _in_project(self._state.topics, request.project)
-        page, token = _page(names, request)
+        names = in_project(self._state.topics, request.project)
+        page, token = paged(names, request)
         topics = [self._state.topics[name].config for name in page]
         return ListTopicsResponse(topics=topics, next_page_token=token)
 
@@ -66,14 +65,14 @@ class Publisher:
         """List the names of the subscriptions attached to a topic."""
         topic = self._state.topic(request.topic)
         names = sorted(s.config.name for s in topic.subscriptions.values())
-        page, token = _page(names, request)
+        page, token = paged(names, request)
         return ListTopicSubscriptionsResponse(subscriptions=page, next_page_token=token)
 
     async def list_topic_snapshots(self, request: Proto) -> Proto:
         """List the names of the snapshots of a topic."""
         topic = self._state.topic(request.topic)
         names = sorted(s.config.name for s in topic.snapshots.values())
-        page, token = _page(names, request)
+        page, token = paged(names, request)
         return ListTopicSnapshotsResponse(snapshots=page, next_page_token=token)
 
     async def delete_topic(self, request: Proto) -> Proto:
@@ -110,7 +109,7 @@ class Subscriber:
     async def list_subscriptions(self, request: Proto) -> Proto:
         """List the subscriptions of a project by name."""
         state = self._state
-        page, token = _page(_in_project(state.subscriptions, request.project), request)
+        page, token = paged(in_project(state.subscriptions, request.project), request)
         found = [state.describe(state.subscriptions[name]) for name in page]
         return ListSubscriptionsResponse(subscriptions=found, next_page_token=token)
 
@@ -180,11 +179,11 @@ class Subscriber:
             case "time":
                 time = limits.seconds_of(request.time)
                 await self._runtime.call(
-                    lambda now: self._state.seek_to_time(subscription, time, now)
+                    lambda now: seek_to_time(self._state, subscription, time, now)
                 )
             case "snapshot":
                 await self._runtime.call(
-                    lambda now: self._state.seek_to_snapshot(subscription, request.snapshot, now)
+                    lambda now: seek_to_snapshot(self._state, subscription, request.snapshot, now)
                 )
             case _:
                 raise InvalidArgumentError("target: needs a time or a snapshot to seek to.")
@@ -203,7 +202,7 @@ class Subscriber:
 
     async def list_snapshots(self, request: Proto) -> Proto:
         """List the snapshots of a project by name."""
-        page, token = _page(_in_project(self._state.snapshots, request.project), request)
+        page, token = paged(in_project(self._state.snapshots, request.project), request)
         snapshots = [self._state.snapshots[name].config for name in page]
         return ListSnapshotsResponse(snapshots=snapshots, next_page_token=token)
 
@@ -220,18 +219,3 @@ class Subscriber:
 def _check_ack_ids(ack_ids: Sequence[str]) -> None:
     if not ack_ids:
         raise InvalidArgumentError("ack_ids: must not be empty.")
-
-
-def _in_project(names: Iterable[str], project: str) -> list[str]:
-    limits.check_project(project)
-    return sorted(name for name in names if name.startswith(f"{project}/"))
-
-
-def _page(names: list[str], request: Proto) -> tuple[list[str], str]:
-    """Give the names after the page token, and the token of the next page."""
-    if request.page_size < 0:
-        raise InvalidArgumentError(f"page_size: {request.page_size} must not be negative.")
-    size = min(request.page_size or DEFAULT_PAGE_SIZE, DEFAULT_PAGE_SIZE)
-    rest = [name for name in names if name > request.page_token]
-    page = rest[:size]
-    return page, page[-1] if len(rest) > size else ""

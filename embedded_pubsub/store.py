@@ -15,35 +15,42 @@ from embedded_pubsub.changes import (
     Change,
     DropAck,
     DropMessage,
+    DropPolicy,
+    DropSchema,
     DropSnapshot,
     DropSubscription,
     DropTopic,
     PutAck,
     PutAttempt,
     PutMessage,
+    PutPolicy,
+    PutSchema,
     PutSnapshot,
     PutSubscription,
     PutTopic,
 )
 from embedded_pubsub.errors import DataDirError, ResourceExhaustedError
 
-FORMAT = 1
-"""The version of the tables below, kept in SQLite's `user_version`."""
+FORMAT = 2
+"""The version of the tables below, kept in SQLite's `user_version`. Format 1 lacks the last two."""
 
 _TABLES = """
-CREATE TABLE openings (number INTEGER PRIMARY KEY AUTOINCREMENT);
-CREATE TABLE topics (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE subscriptions (
+CREATE TABLE IF NOT EXISTS openings (number INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS topics (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS subscriptions (
   number INTEGER PRIMARY KEY, topic INTEGER NOT NULL, start INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE snapshots (
+CREATE TABLE IF NOT EXISTS snapshots (
   number INTEGER PRIMARY KEY, topic INTEGER NOT NULL, after INTEGER NOT NULL, seqs TEXT NOT NULL,
   body BLOB NOT NULL);
-CREATE TABLE messages (seq INTEGER PRIMARY KEY, topic INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE acks (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
+CREATE TABLE IF NOT EXISTS messages (
+  seq INTEGER PRIMARY KEY, topic INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS acks (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
-CREATE TABLE attempts (
+CREATE TABLE IF NOT EXISTS attempts (
   seq INTEGER, subscription INTEGER, attempt INTEGER NOT NULL, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS schemas (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS policies (resource TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 
 _STATEMENTS: dict[type, tuple[str, ...]] = {
@@ -66,6 +73,10 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     PutAck: ("INSERT OR IGNORE INTO acks VALUES (?, ?)",),
     DropAck: ("DELETE FROM acks WHERE seq = ? AND subscription = ?",),
     PutAttempt: ("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",),
+    PutSchema: ("INSERT OR REPLACE INTO schemas VALUES (?, ?)",),
+    DropSchema: ("DELETE FROM schemas WHERE number = ?",),
+    PutPolicy: ("INSERT OR REPLACE INTO policies VALUES (?, ?)",),
+    DropPolicy: ("DELETE FROM policies WHERE resource = ?",),
 }
 
 
@@ -83,6 +94,8 @@ class Saved:
     messages: Iterable[PutMessage] = ()
     acks: frozenset[PutAck] = frozenset()
     attempts: Sequence[PutAttempt] = ()
+    schemas: Sequence[PutSchema] = ()
+    policies: Sequence[PutPolicy] = ()
 
 
 class Store(Protocol):
@@ -165,6 +178,8 @@ class SqliteStore:
             messages=(PutMessage(*row) for row in self._rows("messages", "seq")),
             acks=frozenset(PutAck(*row) for row in self._rows("acks", "seq")),
             attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
+            schemas=[PutSchema(*row) for row in self._rows("schemas", "number")],
+            policies=[PutPolicy(*row) for row in self._rows("policies", "resource")],
         )
 
     def commit(self, changes: Iterable[Change]) -> None:
@@ -195,12 +210,12 @@ class SqliteStore:
         connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, FORMAT}:
+        if version > FORMAT:
             raise DataDirError(
                 f"data_dir {self._data_dir}: holds format {version}, this server reads {FORMAT}. "
                 "Use another folder, or the release that wrote this one."
             )
-        if version == 0:
+        if version < FORMAT:
             for statement in _TABLES.split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {FORMAT}")
