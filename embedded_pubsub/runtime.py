@@ -160,6 +160,10 @@ class Runtime:
         self._expiry: asyncio.TimerHandle | None = None
         self.closing = False
 
+    def now(self) -> float:
+        """Give the time, in seconds since the epoch."""
+        return self._clock()
+
     def start(self) -> None:
         """Start the timers; needs a running loop."""
         self._expire()
@@ -208,6 +212,10 @@ class Runtime:
         feed = Feed(self, subscription, consumer)
         self._feeds.setdefault(subscription, set()).add(feed)
         return feed
+
+    def consumers(self, subscription: SubscriptionState) -> int:
+        """Count the open feeds of a subscription."""
+        return len(self._feeds.get(subscription, ()))
 
     def close_feed(self, feed: "Feed") -> None:
         """Stop handing messages to a consumer; what it has stays leased until its deadline."""
