@@ -159,6 +159,7 @@ class Runtime:
         self._timer_due = float("inf")
         self._expiry: asyncio.TimerHandle | None = None
         self.closing = False
+        self.on_touched: Callable[[SubscriptionState], None] | None = None
 
     def now(self) -> float:
         """Give the time, in seconds since the epoch."""
@@ -242,6 +243,8 @@ class Runtime:
             self._arm(subscription.backlog.next_due())
             for feed in self._feeds.get(subscription, ()):
                 feed.wake()
+            if self.on_touched is not None:
+                self.on_touched(subscription)
         if changes:
             return self._journal.write(changes)
         done = asyncio.get_running_loop().create_future()

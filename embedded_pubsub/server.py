@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import grpc.aio
 
 from embedded_pubsub.methods import Method, methods
+from embedded_pubsub.push import Pushes
 from embedded_pubsub.rpc import handlers
 from embedded_pubsub.runtime import Clock, Runtime
 from embedded_pubsub.store import MemoryStore, SqliteStore, Store
@@ -68,6 +69,7 @@ class Server:
         self._runtime: Runtime | None = None
         self._grpc: grpc.aio.Server | None = None
         self._bound_port = 0
+        self._pushes: Pushes | None = None
         self._rest_port = rest_port
         self._rest: RestServer | None = None
 
@@ -104,6 +106,8 @@ class Server:
             raise
         await server.start()
         runtime.start()
+        self._pushes = Pushes(runtime)
+        self._pushes.start()
         self._runtime, self._grpc = runtime, server
 
     async def stop(self) -> None:
@@ -116,6 +120,8 @@ class Server:
         if self._rest is not None:
             await self._rest.close()
             self._rest = None
+        if self._pushes is not None:
+            await self._pushes.close()
         await server.stop(CLOSE_SECONDS)
         await runtime.close()
 

@@ -133,7 +133,7 @@ class Subscriber:
             raise InvalidArgumentError(
                 f"max_messages: {request.max_messages} must be a positive number."
             )
-        subscription = self._state.attached(request.subscription)
+        subscription = self._state.pullable(request.subscription)
         feed = self._runtime.open(subscription, Consumer())
         wait = MAX_PULL_WAIT_SECONDS
         if wait_seconds is not None:
@@ -170,6 +170,11 @@ class Subscriber:
         await self._runtime.call(
             lambda now: self._state.modify_deadlines(subscription, request.ack_ids, seconds, now)
         )
+        return Empty()
+
+    async def modify_push_config(self, request: Proto) -> Proto:
+        """Push from now on, or pull."""
+        await self._runtime.call(lambda _: self._state.modify_push_config(request))
         return Empty()
 
     async def seek(self, request: Proto) -> Proto:

@@ -47,6 +47,7 @@ from embedded_pubsub.settings import (
     copy,
     dead_letter_attributes,
     delivery_policy,
+    exports,
     masked,
     with_defaults,
 )
@@ -207,6 +208,7 @@ class PubSub:
         )
         self.add_subscription(subscription)
         self._save_subscription(subscription)
+        self.deliverable.add(subscription)
         return self.describe(subscription)
 
     def subscription(self, name: str) -> SubscriptionState:
@@ -221,6 +223,21 @@ class PubSub:
         """Find a subscription that messages can be had from."""
         subscription = self.subscription(name)
         self.check_alive(subscription)
+        return subscription
+
+    def pullable(self, name: str) -> SubscriptionState:
+        """Find a subscription that is neither pushed nor exported."""
+        subscription = self.attached(name)
+        config = subscription.config
+        if config.push_config.push_endpoint:
+            raise FailedPreconditionError(
+                f"{name} is pushed and can't be pulled from; modify its push config first."
+            )
+        if exports(config):
+            raise FailedPreconditionError(
+                f"{name} is exported and can't be pulled from. The export is not run by "
+                "embedded_pubsub: its messages wait until the export is cleared."
+            )
         return subscription
 
     @staticmethod
@@ -245,14 +262,19 @@ class PubSub:
     def update_subscription(self, request: Proto) -> Proto:
         """Apply an `UpdateSubscriptionRequest`; gives the subscription as it is now."""
         subscription = self.subscription(request.subscription.name)
-        updated = with_defaults(
-            masked(
-                subscription.config,
-                request.subscription,
-                request.update_mask,
-                _SUBSCRIPTION_FIXED,
-            )
-        )
+        mask = request.update_mask
+        updated = masked(subscription.config, request.subscription, mask, _SUBSCRIPTION_FIXED)
+        return self._configure(subscription, updated)
+
+    def modify_push_config(self, request: Proto) -> Proto:
+        """Apply a `ModifyPushConfigRequest`: push from now on, or (empty) be pulled from."""
+        subscription = self.subscription(request.subscription)
+        updated = copy(subscription.config)
+        updated.push_config.CopyFrom(request.push_config)
+        return self._configure(subscription, updated)
+
+    def _configure(self, subscription: SubscriptionState, wanted: Proto) -> Proto:
+        updated = with_defaults(wanted)
         limits.check_subscription(updated)
         self._check_dead_letter_topic(updated)
         subscription.config = updated
@@ -260,6 +282,7 @@ class PubSub:
         if not updated.retain_acked_messages:
             self._forget(subscription.retained)
         self._save_subscription(subscription)
+        self.deliverable.add(subscription)
         return self.describe(subscription)
 
     def delete_subscription(self, name: str) -> None:

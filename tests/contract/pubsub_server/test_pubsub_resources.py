@@ -196,18 +196,17 @@ def test_detached_subscription_gives_nothing_more(pubsub, differs):
         pubsub.pull(1)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"push_config": {"push_endpoint": "https://example.com"}},
-        {"bigquery_config": {"table": "p.d.t"}},
-    ],
-)
-def test_delivery_that_is_not_served_is_refused(pubsub, kind, settings):
+def test_message_transforms_are_refused(pubsub, kind):
     if kind == "google":
         pytest.skip("our own limits")
-    with pytest.raises(exceptions.MethodNotImplemented, match="not served"):
-        pubsub.create(**settings)
+    udf = {"function_name": "f", "code": "function f(message) { return message; }"}
+    transforms = [{"javascript_udf": udf}]
+    with pytest.raises(exceptions.MethodNotImplemented, match="message_transforms"):
+        pubsub.publisher.create_topic(
+            request={"name": pubsub.topic, "message_transforms": transforms}
+        )
+    with pytest.raises(exceptions.MethodNotImplemented, match="message_transforms"):
+        pubsub.create(message_transforms=transforms)
 
 
 def test_methods_that_are_not_served_say_so(kind, target):
