@@ -125,6 +125,13 @@ class Server:
         await server.stop(CLOSE_SECONDS)
         await runtime.close()
 
+    async def clear(self, project: str) -> None:
+        """Delete all topics, subscriptions, snapshots and schemas of a project, given its id."""
+        if self._runtime is None:
+            raise RuntimeError("The server is not running; enter it with `async with` first.")
+        state = self._runtime.state
+        await self._runtime.call(lambda _: state.clear(f"projects/{project}"))
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

@@ -142,6 +142,18 @@ class PubSub:
                 topic.config.schema_settings.schema = DELETED_SCHEMA
                 self._save_topic(topic)
 
+    def clear(self, project: str) -> None:
+        """Delete all that `projects/{id}` has."""
+        deletions = (
+            (self.subscriptions, self.delete_subscription),
+            (self.snapshots, self.delete_snapshot),
+            (self.topics, self.delete_topic),
+            (self.schemas.by_name, self.delete_schema),
+        )
+        for resources, delete in deletions:
+            for name in [name for name in resources if name.startswith(f"{project}/")]:
+                delete(name)
+
     def check_exists(self, resource: str) -> None:
         """Refuse the full name of a resource that does not exist."""
         match resource.split("/")[2:3]:

@@ -4,12 +4,10 @@ Every test gets a project of its own. Where Google's emulator is known to differ
 documentation, the test says so with `differs(...)`; it must then fail there.
 """
 
-import asyncio
 import os
 import shutil
 import socket
 import subprocess
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,25 +22,16 @@ from google.cloud.pubsub_v1.types import PublisherOptions
 from google.pubsub_v1 import PublisherClient as UnbatchedPublisher
 
 from embedded_pubsub import Server
+from embedded_pubsub.testing import ThreadedServer
 
 READY_SECONDS = 60
 
 
 @contextmanager
 def embedded(data_dir: Path | None) -> Iterator[tuple[str, str]]:
-    """Run our server in a thread with a loop of its own; gives its addresses, gRPC and REST."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="embedded-pubsub")
-    thread.start()
-    server = Server(data_dir=data_dir, rest_port=0)
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(READY_SECONDS)
-    try:
-        yield server.target, server.rest_target
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(READY_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    """Run our server; gives its addresses, gRPC and REST."""
+    with ThreadedServer(Server(data_dir=data_dir, rest_port=0)) as running:
+        yield running.server.target, str(running.server.rest_target)
 
 
 def emulator_jar() -> Path | None:
