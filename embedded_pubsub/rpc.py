@@ -5,6 +5,7 @@ from typing import NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -52,26 +53,39 @@ class _Unserved(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc comes with
 def _unary(method: Method) -> grpc.RpcMethodHandler:
     call = method.call
 
-    async def handle(request: Proto, context: Context) -> Proto | bytes:
+    async def handle(data: bytes, context: Context) -> Proto | bytes:
         try:
-            return await call(request, context.time_remaining())
+            return await call(_parse(method.request, data), context.time_remaining())
         except PubSubError as error:
             await _abort(context, error)
 
-    return grpc.unary_unary_rpc_method_handler(handle, method.request.FromString, _serialize)
+    return grpc.unary_unary_rpc_method_handler(handle, None, _serialize)
 
 
 def _streaming_pull(runtime: Runtime) -> grpc.RpcMethodHandler:
-    async def handle(requests: AsyncIterator[Proto], context: Context) -> None:
+    async def handle(data: AsyncIterator[bytes], context: Context) -> None:
         try:
-            first = await anext(aiter(requests), None)
+            requests = _parsed(data)
+            first = await anext(requests, None)
             if first is None:
                 raise InvalidArgumentError("subscription: the stream ended without a request.")
             await Stream(runtime, first).run(requests, context)
         except PubSubError as error:
             await _abort(context, error)
 
-    return grpc.stream_stream_rpc_method_handler(handle, protos.StreamingPullRequest.FromString)
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Proto]:
+    async for data in requests:
+        yield _parse(protos.StreamingPullRequest, data)
+
+
+def _parse(kind: type[Proto], data: bytes) -> Proto:
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise InvalidArgumentError(f"The request is no {kind.__name__}: {error}.") from error
 
 
 def _serialize(message: Proto | bytes) -> bytes:
