@@ -124,7 +124,9 @@ def check_topic(topic: Proto) -> None:
             MAX_TOPIC_RETENTION_SECONDS,
         )
     if topic.HasField("ingestion_data_source_settings"):
-        raise UnimplementedError("ingestion_data_source_settings: not served by embedded_pubsub.")
+        source = topic.ingestion_data_source_settings.WhichOneof("source")
+        if source is None:
+            raise InvalidArgumentError("ingestion_data_source_settings.source: must be set.")
     if topic.message_transforms:
         raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
 

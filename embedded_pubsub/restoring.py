@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from embedded_pubsub import limits
-from embedded_pubsub.changes import DropMessage, PutAck, PutSnapshot, PutSubscription
+from embedded_pubsub.changes import DropMessage, PutSnapshot, PutSubscription
 from embedded_pubsub.delivery import Message
 from embedded_pubsub.filters import compile_filter
 from embedded_pubsub.protos import Proto, PubsubMessage, Snapshot, Subscription, Topic
@@ -28,13 +29,18 @@ def restore(state: "PubSub", saved: Saved) -> None:
         if not subscription.config.detached:
             listening.setdefault(subscription.topic, []).append(subscription)
     attempts = {(seq, number): attempt for seq, number, attempt in saved.attempts}
+    retaining = {n: topic for n, topic in state.topic_numbers.items() if topic.retention_seconds()}
     for seq, topic, body in saved.messages:
         published = PubsubMessage.FromString(body)
         time = limits.seconds_of(published.publish_time)
         message = Message(seq, topic, body, published.ordering_key, time)
         for subscription in listening.get(topic, ()):
             _restore_to(state, subscription, message, published, saved.acks, attempts)
-        _restore_holds(state, message, snapshots)
+        _restore_to_snapshots(state, message, snapshots)
+        if topic in retaining:
+            state.hold(retaining[topic].retained, message)
+        if not message.holders:
+            state.changes.append(DropMessage(seq))
 
 
 def _restore_subscription(state: "PubSub", put: PutSubscription) -> None:
@@ -65,28 +71,23 @@ def _restore_to(
     subscription: SubscriptionState,
     message: Message,
     published: Proto,
-    acks: frozenset[PutAck],
+    acks: AbstractSet[tuple[int, int]],
     attempts: Mapping[tuple[int, int], int],
 ) -> None:
     key = (message.seq, subscription.number)
     if subscription.start > message.seq or not subscription.matches(published.attributes):
         return
-    if PutAck(*key) not in acks:
+    if key not in acks:
         message.holders += 1
         subscription.backlog.add(message, attempts.get(key, 0))
     elif subscription.config.retain_acked_messages:
         state.hold(subscription.retained, message)
 
 
-def _restore_holds(
+def _restore_to_snapshots(
     state: "PubSub", message: Message, snapshots: Iterable[tuple[SnapshotState, frozenset[int]]]
 ) -> None:
     for snapshot, seqs in snapshots:
         later = message.topic == snapshot.topic and message.seq > snapshot.number
         if later or message.seq in seqs:
             state.hold(snapshot.messages, message)
-    topic = state.topic_numbers.get(message.topic)
-    if topic is not None and topic.retention_seconds():
-        state.hold(topic.retained, message)
-    if not message.holders:
-        state.changes.append(DropMessage(message.seq))

@@ -4,6 +4,7 @@ A method takes the request's protobuf and gives the response's; it knows nothing
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Sequence
 
@@ -25,7 +26,10 @@ from embedded_pubsub.protos import (
 )
 from embedded_pubsub.runtime import MAX_MESSAGES_PER_RESPONSE, Runtime
 from embedded_pubsub.seeking import seek_to_snapshot, seek_to_time
+from embedded_pubsub.settings import exports
 from embedded_pubsub.wire import received_messages
+
+_LOG = logging.getLogger("embedded_pubsub")
 
 MAX_PULL_WAIT_SECONDS = 20.0
 """How long a pull waits for a first message when its caller set no deadline."""
@@ -40,11 +44,15 @@ class Publisher:
 
     async def create_topic(self, request: Proto) -> Proto:
         """Create a topic."""
-        return await self._runtime.call(lambda _: self._state.create_topic(request))
+        topic = await self._runtime.call(lambda _: self._state.create_topic(request))
+        _warn_of_ingestion(topic)
+        return topic
 
     async def update_topic(self, request: Proto) -> Proto:
         """Change the fields of a topic that the mask names."""
-        return await self._runtime.call(lambda _: self._state.update_topic(request))
+        topic = await self._runtime.call(lambda _: self._state.update_topic(request))
+        _warn_of_ingestion(topic)
+        return topic
 
     async def publish(self, request: Proto) -> Proto:
         """Publish messages; answers when they are durable."""
@@ -96,7 +104,9 @@ class Subscriber:
 
     async def create_subscription(self, request: Proto) -> Proto:
         """Create a subscription."""
-        return await self._runtime.call(lambda _: self._state.create_subscription(request))
+        created = await self._runtime.call(lambda _: self._state.create_subscription(request))
+        _warn_of_export(created)
+        return created
 
     async def get_subscription(self, request: Proto) -> Proto:
         """Give a subscription."""
@@ -104,7 +114,9 @@ class Subscriber:
 
     async def update_subscription(self, request: Proto) -> Proto:
         """Change the fields of a subscription that the mask names."""
-        return await self._runtime.call(lambda _: self._state.update_subscription(request))
+        updated = await self._runtime.call(lambda _: self._state.update_subscription(request))
+        _warn_of_export(updated)
+        return updated
 
     async def list_subscriptions(self, request: Proto) -> Proto:
         """List the subscriptions of a project by name."""
@@ -219,6 +231,16 @@ class Subscriber:
         """Delete a snapshot."""
         await self._runtime.call(lambda _: self._state.delete_snapshot(request.snapshot))
         return Empty()
+
+
+def _warn_of_ingestion(topic: Proto) -> None:
+    if topic.HasField("ingestion_data_source_settings"):
+        _LOG.warning("%s: ingestion is kept but not run by embedded_pubsub", topic.name)
+
+
+def _warn_of_export(subscription: Proto) -> None:
+    if exports(subscription):
+        _LOG.warning("%s: export is kept but not run by embedded_pubsub", subscription.name)
 
 
 def _check_ack_ids(ack_ids: Sequence[str]) -> None:

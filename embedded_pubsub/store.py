@@ -6,6 +6,7 @@ back all that it holds; it is not read again.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -84,15 +85,16 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
 class Saved:
     """All that a store holds; `opening` counts how often it was opened, from 1.
 
-    `messages` may be read once only: they come from the file as they are asked for.
+    `messages` (seq, topic, body) may be read once only: they come from the file as they are asked
+    for. `acks` are pairs of seq and subscription.
     """
 
     opening: int = 1
     topics: Sequence[PutTopic] = ()
     subscriptions: Sequence[PutSubscription] = ()
     snapshots: Sequence[PutSnapshot] = ()
-    messages: Iterable[PutMessage] = ()
-    acks: frozenset[PutAck] = frozenset()
+    messages: Iterable[tuple[int, int, bytes]] = ()
+    acks: AbstractSet[tuple[int, int]] = frozenset()
     attempts: Sequence[PutAttempt] = ()
     schemas: Sequence[PutSchema] = ()
     policies: Sequence[PutPolicy] = ()
@@ -175,8 +177,8 @@ class SqliteStore:
             topics=[PutTopic(*row) for row in self._rows("topics", "number")],
             subscriptions=[PutSubscription(*row) for row in self._rows("subscriptions", "number")],
             snapshots=[PutSnapshot(*row) for row in self._rows("snapshots", "number")],
-            messages=(PutMessage(*row) for row in self._rows("messages", "seq")),
-            acks=frozenset(PutAck(*row) for row in self._rows("acks", "seq")),
+            messages=self._rows("messages", "seq"),
+            acks=frozenset(self._rows("acks", "seq")),
             attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
             schemas=[PutSchema(*row) for row in self._rows("schemas", "number")],
             policies=[PutPolicy(*row) for row in self._rows("policies", "resource")],

@@ -1,4 +1,4 @@
-"""Push delivery to an endpoint in this process, and export that is accepted but not run."""
+"""Push delivery to an endpoint in this process; export and ingestion, accepted but not run."""
 
 import base64
 import json
@@ -193,8 +193,9 @@ def test_bad_push_config_is_refused(pubsub, config):
         {"bigtable_config": {"table": "projects/p/instances/i/tables/t"}},
     ],
 )
-def test_export_is_kept_and_says_that_it_is_not_run(pubsub, settings):
+def test_export_is_kept_and_says_that_it_is_not_run(pubsub, settings, caplog):
     pubsub.create(**settings)
+    assert f"{pubsub.subscription}: export is kept but not run" in caplog.text
     pubsub.publish("waits")
     found = pubsub.subscriber.get_subscription(subscription=pubsub.subscription)
     ((name, given),) = settings.items()
@@ -233,3 +234,16 @@ def test_export_is_kept_and_says_that_it_is_not_run(pubsub, settings):
 def test_bad_export_is_refused(pubsub, settings):
     with pytest.raises(exceptions.InvalidArgument):
         pubsub.create(**settings)
+
+
+def test_ingestion_is_kept_and_says_that_it_is_not_run(pubsub, caplog):
+    source = {"cloud_storage": {"bucket": "bucket"}}
+    created = pubsub.publisher.create_topic(
+        request={"name": pubsub.topic, "ingestion_data_source_settings": source}
+    )
+    assert created.ingestion_data_source_settings.cloud_storage.bucket == "bucket"
+    assert f"{pubsub.topic}: ingestion is kept but not run" in caplog.text
+    with pytest.raises(exceptions.InvalidArgument, match="source"):
+        pubsub.publisher.create_topic(
+            request={"name": f"{pubsub.topic}-2", "ingestion_data_source_settings": {}}
+        )
