@@ -266,7 +266,7 @@ class Runtime:
         self._arm(self.state.next_due())
 
     def _expire(self) -> None:
-        self.call_soon(self.state.expire)
+        self.call_soon(lambda now: self.state.expire(now, self._feeds))
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(EXPIRE_EVERY_SECONDS, self._expire)
 

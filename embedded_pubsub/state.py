@@ -324,6 +324,7 @@ class PubSub:
         max_bytes: int,
     ) -> list[Lease]:
         """Lease messages of a subscription to a consumer."""
+        subscription.used = now
         leases = subscription.backlog.take(consumer, now, max_messages, max_bytes)
         if subscription.backlog.policy.max_delivery_attempts:
             number = subscription.number
@@ -384,8 +385,17 @@ class PubSub:
         dues = (s.backlog.next_due() for s in self.subscriptions.values())
         return min((due for due in dues if due is not None), default=None)
 
-    def expire(self, now: float) -> None:
-        """Drop what has outlived its retention: messages and snapshots."""
+    def expire(self, now: float, consumed: Iterable[SubscriptionState] = ()) -> None:
+        """Drop what has outlived its retention: messages, snapshots, unused subscriptions.
+
+        Args:
+            now: The time, in seconds.
+            consumed: The subscriptions that somebody waits for messages of.
+        """
+        for subscription in consumed:
+            subscription.used = now
+        for subscription in [s for s in self.subscriptions.values() if s.is_unused(now)]:
+            self.delete_subscription(subscription.config.name)
         for topic in self.topics.values():
             self._forget(topic.retained, before=now - topic.retention_seconds())
         for subscription in self.subscriptions.values():

@@ -163,7 +163,7 @@ def test_binary_encoding_is_checked(create, pubsub, differs):
 
 @pytest.mark.parametrize(
     ("encoding", "good", "bad"),
-    [(Encoding.JSON, '{"name": "Alaska"}', '{"nome": ""}'), (Encoding.BINARY, "\n\1x", "\n\5x")],
+    [(Encoding.JSON, '{"name": "Alaska"}', '{"other": ""}'), (Encoding.BINARY, "\n\1x", "\n\5x")],
 )
 def test_protobuf_messages_are_checked(create, pubsub, differs, encoding, good, bad):
     differs("has no protocol buffer schemas")

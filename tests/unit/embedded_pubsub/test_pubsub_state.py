@@ -299,3 +299,28 @@ class TestRestart:
         again = world.restarted()
         again.ack(*leases)
         assert again.bodies() == []
+
+
+class TestExpiration:
+    def test_unused_subscription_is_deleted_after_its_time(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.state.expire(0)
+        world.state.expire(DAY)
+        assert FIRST in world.state.subscriptions
+        world.state.expire(DAY + 1)
+        assert FIRST not in world.state.subscriptions
+
+    def test_use_and_waiting_keep_it(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.state.expire(0)
+        world.take(now=DAY)
+        world.state.expire(2 * DAY)
+        world.state.expire(3 * DAY, [world.state.subscription(FIRST)])
+        world.state.expire(4 * DAY)
+        assert FIRST in world.state.subscriptions
+
+    def test_policy_without_a_time_never_ends_it(self):
+        world = World().topic().subscribe(expiration_policy={})
+        world.state.expire(0)
+        world.state.expire(10_000 * DAY)
+        assert FIRST in world.state.subscriptions

@@ -141,7 +141,7 @@ message Outer {
   repeated double many = 0x10 [packed = true, json_name = "lots"];
   Color color = 021;
   message Inner { Color color = 1; .a.b.Outer again = 2; }
-  enum Color { option allow_alias = true; RED = 0; ROUGE = 0 [deprecated = true]; BLUE = -1; }
+  enum Color { option allow_alias = true; RED = 0; SCARLET = 0 [deprecated = true]; BLUE = -1; }
   oneof either { string left = 10; Inner right = 11; }
 };
 """
@@ -152,7 +152,7 @@ def test_proto_file_is_read_without_protoc():
     document = {
         "name": "n",
         "count": "5",
-        "inner": {"k": {"color": "ROUGE", "again": {"left": "x"}}},
+        "inner": {"k": {"color": "SCARLET", "again": {"left": "x"}}},
         "time": "2026-11-21T00:00:00Z",
         "lots": [1.5],
         "color": "BLUE",
@@ -165,7 +165,7 @@ def test_proto_file_is_read_without_protoc():
 
 
 @pytest.mark.parametrize(
-    "bad", [b"", b"[]", b"5", b'{"nome": ""}', b'{"name": 5}', b'{"left": "", "right": {}}']
+    "bad", [b"", b"[]", b"5", b'{"other": ""}', b'{"name": 5}', b'{"left": "", "right": {}}']
 )
 def test_protobuf_json_is_held_to_its_message(bad):
     with pytest.raises(InvalidArgumentError, match="message"):
