@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
             port=options.port,
             data_dir=options.data_dir,
             host=options.host,
+            rest_port=options.rest_port,
             allow_remote=options.allow_remote,
             fsync=not options.no_fsync,
         )
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m embedded_pubsub", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8085, help="0 takes a free one")
+    parser.add_argument("--rest-port", type=int, help="serve REST there; 0 takes a free one")
     parser.add_argument(
         "--allow-remote", action="store_true", help="listen on an address that is not loopback"
     )
@@ -51,7 +53,7 @@ async def _serve(server: Server) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with server:
-        sys.stdout.write(json.dumps({"grpc": server.target, "rest": None}) + "\n")
+        sys.stdout.write(json.dumps({"grpc": server.target, "rest": server.rest_target}) + "\n")
         sys.stdout.flush()
         await stopping.wait()
 

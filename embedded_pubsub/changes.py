@@ -86,6 +86,32 @@ class PutAttempt(NamedTuple):
     attempt: int
 
 
+class PutSchema(NamedTuple):
+    """A schema has another revision; `body` is the serialized `Schema`."""
+
+    number: int
+    body: bytes
+
+
+class DropSchema(NamedTuple):
+    """A revision of a schema is deleted."""
+
+    number: int
+
+
+class PutPolicy(NamedTuple):
+    """A resource has another IAM policy; `body` is the serialized `Policy`."""
+
+    resource: str
+    body: bytes
+
+
+class DropPolicy(NamedTuple):
+    """A resource with an IAM policy is deleted."""
+
+    resource: str
+
+
 Change = (
     PutTopic
     | DropTopic
@@ -98,4 +124,8 @@ Change = (
     | PutAck
     | DropAck
     | PutAttempt
+    | PutSchema
+    | DropSchema
+    | PutPolicy
+    | DropPolicy
 )

@@ -109,7 +109,7 @@ class Lease:
     timer: float
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class OrderedKey:
     """The messages of one ordering key: `sent` are outstanding with one consumer, in order.
 

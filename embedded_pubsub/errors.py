@@ -40,6 +40,12 @@ class FailedPreconditionError(PubSubError):
     code = "FAILED_PRECONDITION"
 
 
+class AbortedError(PubSubError):
+    """Somebody else changed the resource meanwhile; the client reads it again."""
+
+    code = "ABORTED"
+
+
 class ResourceExhaustedError(PubSubError):
     """The server has no room, on disk or otherwise."""
 

@@ -6,6 +6,7 @@ rule.
 """
 
 import re
+from urllib.parse import urlsplit
 
 from embedded_pubsub.errors import InvalidArgumentError, OutOfRangeError, UnimplementedError
 from embedded_pubsub.protos import Proto
@@ -25,10 +26,14 @@ MAX_BACKOFF_SECONDS = 600
 MIN_DELIVERY_ATTEMPTS = 5
 MAX_DELIVERY_ATTEMPTS = 100
 MIN_EXPIRATION_SECONDS = 86_400
+MAX_SCHEMA_BYTES = 300_000
+MAX_SCHEMA_REVISIONS = 20
 
 _NAME = re.compile(
-    r"projects/([^/]+)/(topics|subscriptions|snapshots)/([A-Za-z][A-Za-z0-9\-_.~+%]{2,254})"
+    r"projects/([^/]+)/(topics|subscriptions|snapshots|schemas)/([A-Za-z][A-Za-z0-9\-_.~+%]{2,254})"
 )
+_TABLE = re.compile(r"[^.:\s]+(?::[^.:\s]+)?[.:][A-Za-z0-9_]+\.[^.\s]+")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _PROJECT = re.compile(r"projects/[^/]+")
 
 
@@ -118,9 +123,10 @@ def check_topic(topic: Proto) -> None:
             MIN_RETENTION_SECONDS,
             MAX_TOPIC_RETENTION_SECONDS,
         )
-    for field in ("schema_settings", "ingestion_data_source_settings"):
-        if topic.HasField(field):
-            raise UnimplementedError(f"{field}: not served by embedded_pubsub.")
+    if topic.HasField("ingestion_data_source_settings"):
+        source = topic.ingestion_data_source_settings.WhichOneof("source")
+        if source is None:
+            raise InvalidArgumentError("ingestion_data_source_settings.source: must be set.")
     if topic.message_transforms:
         raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
 
@@ -148,7 +154,7 @@ def check_subscription(subscription: Proto) -> None:
     ):
         ttl = seconds_of(subscription.expiration_policy.ttl)
         check_range("expiration_policy.ttl", ttl, MIN_EXPIRATION_SECONDS, float("inf"))
-    _check_served(subscription)
+    _check_destination(subscription)
 
 
 def _check_retry_policy(policy: Proto) -> None:
@@ -173,16 +179,67 @@ def _check_dead_letter_policy(policy: Proto) -> None:
         )
 
 
-def _check_served(subscription: Proto) -> None:
+def _check_destination(subscription: Proto) -> None:
+    names = ("bigquery_config", "cloud_storage_config", "bigtable_config")
+    given = [name for name in names if subscription.HasField(name)]
     if subscription.push_config.push_endpoint:
-        raise UnimplementedError(
-            "push_config.push_endpoint: push delivery is not served by embedded_pubsub; pull."
-        )
-    for field in ("bigquery_config", "cloud_storage_config", "bigtable_config"):
-        if subscription.HasField(field):
-            raise UnimplementedError(f"{field}: export is not served by embedded_pubsub; pull.")
+        given.append("push_config.push_endpoint")
+        _check_push(subscription.push_config)
+    if len(given) > 1:
+        raise InvalidArgumentError(f"{' and '.join(given)}: a subscription has at most one.")
+    if subscription.HasField("bigquery_config"):
+        _check_bigquery(subscription.bigquery_config)
+    if subscription.HasField("cloud_storage_config"):
+        _check_cloud_storage(subscription.cloud_storage_config)
+    if subscription.HasField("bigtable_config") and not subscription.bigtable_config.table:
+        raise InvalidArgumentError("bigtable_config.table: must not be empty.")
     if subscription.message_transforms:
         raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
+
+
+def _check_push(push: Proto) -> None:
+    url = urlsplit(push.push_endpoint)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise InvalidArgumentError(
+            f"push_config.push_endpoint: {push.push_endpoint!r} must be an http or https URL."
+        )
+    if push.HasField("oidc_token") and not push.oidc_token.service_account_email:
+        raise InvalidArgumentError(
+            "push_config.oidc_token.service_account_email: must not be empty."
+        )
+    version = push.attributes.get("x-goog-version", "v1")
+    if version not in {"v1", "v1beta1", "v1beta2"} or set(push.attributes) - {"x-goog-version"}:
+        raise InvalidArgumentError("push_config.attributes: only x-goog-version, as v1, is known.")
+
+
+def _check_bigquery(export: Proto) -> None:
+    if not _TABLE.fullmatch(export.table):
+        raise InvalidArgumentError(
+            f"bigquery_config.table: {export.table!r} must be {{project}}.{{dataset}}.{{table}}."
+        )
+    if export.use_topic_schema and export.use_table_schema:
+        raise InvalidArgumentError(
+            "bigquery_config: use_topic_schema and use_table_schema exclude each other."
+        )
+    if export.drop_unknown_fields and not (export.use_topic_schema or export.use_table_schema):
+        raise InvalidArgumentError(
+            "bigquery_config.drop_unknown_fields: needs use_topic_schema or use_table_schema."
+        )
+
+
+def _check_cloud_storage(export: Proto) -> None:
+    if not _BUCKET.fullmatch(export.bucket):
+        raise InvalidArgumentError(
+            f"cloud_storage_config.bucket: {export.bucket!r} is not the name of a bucket; give it "
+            "without gs://."
+        )
+    if export.HasField("max_duration"):
+        seconds = seconds_of(export.max_duration)
+        check_range("cloud_storage_config.max_duration", seconds, 60, 600)
+    if export.max_bytes:
+        check_range("cloud_storage_config.max_bytes", export.max_bytes, 1000, 10 * 2**30)
+    if export.max_messages:
+        check_range("cloud_storage_config.max_messages", export.max_messages, 1000, 2**63)
 
 
 def seconds_of(duration: Proto) -> float:

@@ -27,7 +27,10 @@ class TopicState:
 
 @dataclass(slots=True, eq=False)
 class SubscriptionState:
-    """A subscription: its settings, what it owes, and the acknowledged messages that it retains."""
+    """A subscription: its settings, what it owes, and the acknowledged messages that it retains.
+
+    `used` is when somebody last took, or waited for, its messages; None until that is known.
+    """
 
     number: int
     topic: int
@@ -37,6 +40,14 @@ class SubscriptionState:
     backlog: Backlog
     retained: dict[int, Message] = field(default_factory=dict)
     deleted: bool = False
+    used: float | None = None
+
+    def is_unused(self, now: float) -> bool:
+        """Tell whether nobody used it for as long as its expiration policy allows."""
+        if self.used is None:
+            self.used = now
+        policy = self.config.expiration_policy
+        return policy.HasField("ttl") and now - self.used > limits.seconds_of(policy.ttl)
 
     def retention_seconds(self) -> float:
         """Give for how long unacknowledged messages (and retained ones) are kept."""

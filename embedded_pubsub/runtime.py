@@ -159,6 +159,11 @@ class Runtime:
         self._timer_due = float("inf")
         self._expiry: asyncio.TimerHandle | None = None
         self.closing = False
+        self.on_touched: Callable[[SubscriptionState], None] | None = None
+
+    def now(self) -> float:
+        """Give the time, in seconds since the epoch."""
+        return self._clock()
 
     def start(self) -> None:
         """Start the timers; needs a running loop."""
@@ -209,6 +214,10 @@ class Runtime:
         self._feeds.setdefault(subscription, set()).add(feed)
         return feed
 
+    def consumers(self, subscription: SubscriptionState) -> int:
+        """Count the open feeds of a subscription."""
+        return len(self._feeds.get(subscription, ()))
+
     def close_feed(self, feed: "Feed") -> None:
         """Stop handing messages to a consumer; what it has stays leased until its deadline."""
         feeds = self._feeds[feed.subscription]
@@ -234,6 +243,8 @@ class Runtime:
             self._arm(subscription.backlog.next_due())
             for feed in self._feeds.get(subscription, ()):
                 feed.wake()
+            if self.on_touched is not None:
+                self.on_touched(subscription)
         if changes:
             return self._journal.write(changes)
         done = asyncio.get_running_loop().create_future()
@@ -255,7 +266,7 @@ class Runtime:
         self._arm(self.state.next_due())
 
     def _expire(self) -> None:
-        self.call_soon(self.state.expire)
+        self.call_soon(lambda now: self.state.expire(now, self._feeds))
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(EXPIRE_EVERY_SECONDS, self._expire)
 

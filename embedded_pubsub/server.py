@@ -1,15 +1,21 @@
 """The server: a store, a state machine that runs, and gRPC in front."""
 
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc.aio
 
+from embedded_pubsub.methods import Method, methods
+from embedded_pubsub.push import Pushes
 from embedded_pubsub.rpc import handlers
 from embedded_pubsub.runtime import Clock, Runtime
 from embedded_pubsub.store import MemoryStore, SqliteStore, Store
+
+if TYPE_CHECKING:
+    from embedded_pubsub.rest import RestServer
 
 MAX_RECEIVE_BYTES = 12 * 1024 * 1024
 """Above the 10 MB that a request may have, so that a slightly larger one is told the limit."""
@@ -32,6 +38,7 @@ class Server:
         port: Where to listen; 0 takes a free port.
         data_dir: The folder to keep everything in; None keeps it in memory only.
         host: The address to listen on.
+        rest_port: Where to serve REST and the state's page; 0 takes a free port, None serves none.
         allow_remote: Must be True for a host that is not loopback. Nothing asks for credentials.
         fsync: With `data_dir`: whether an acknowledged publish survives a power cut (True), or
             only the death of the process.
@@ -46,6 +53,7 @@ class Server:
         data_dir: Path | str | None = None,
         host: str = "127.0.0.1",
         *,
+        rest_port: int | None = None,
         allow_remote: bool = False,
         fsync: bool = True,
     ) -> None:
@@ -61,6 +69,9 @@ class Server:
         self._runtime: Runtime | None = None
         self._grpc: grpc.aio.Server | None = None
         self._bound_port = 0
+        self._pushes: Pushes | None = None
+        self._rest_port = rest_port
+        self._rest: RestServer | None = None
 
     @property
     def target(self) -> str:
@@ -68,6 +79,11 @@ class Server:
         if self._grpc is None:
             raise RuntimeError("The server is not running; enter it with `async with` first.")
         return f"{_in_url(self._host)}:{self._bound_port}"
+
+    @property
+    def rest_target(self) -> str | None:
+        """The address of the REST endpoint, `host:port`; None where it is not served."""
+        return f"{_in_url(self._host)}:{self._rest.port}" if self._rest else None
 
     async def start(self) -> None:
         """Open the store and listen.
@@ -78,15 +94,21 @@ class Server:
             OSError: The address can't be listened on.
         """
         runtime = Runtime(self._open_store(), Clock())
+        served = methods(runtime)
         server = grpc.aio.server(options=_OPTIONS)
-        server.add_generic_rpc_handlers(handlers(runtime))
+        server.add_generic_rpc_handlers(handlers(runtime, served))
         try:
-            self._bound_port = server.add_insecure_port(f"{_in_url(self._host)}:{self._port}")
-        except RuntimeError as error:
+            self._bound_port = self._listen(server)
+            if self._rest_port is not None:
+                self._rest = _rest_server(runtime, served, self._host, self._rest_port)
+        except OSError:
+            await server.stop(None)
             await runtime.close()
-            raise OSError(f"{self._host}:{self._port}: can't listen there: {error}") from error
+            raise
         await server.start()
         runtime.start()
+        self._pushes = Pushes(runtime)
+        self._pushes.start()
         self._runtime, self._grpc = runtime, server
 
     async def stop(self) -> None:
@@ -96,8 +118,20 @@ class Server:
         server, runtime = self._grpc, self._runtime
         self._grpc = self._runtime = None
         runtime.end_feeds()
+        if self._rest is not None:
+            await self._rest.close()
+            self._rest = None
+        if self._pushes is not None:
+            await self._pushes.close()
         await server.stop(CLOSE_SECONDS)
         await runtime.close()
+
+    async def clear(self, project: str) -> None:
+        """Delete all topics, subscriptions, snapshots and schemas of a project, given its id."""
+        if self._runtime is None:
+            raise RuntimeError("The server is not running; enter it with `async with` first.")
+        state = self._runtime.state
+        await self._runtime.call(lambda _: state.clear(f"projects/{project}"))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -111,10 +145,26 @@ class Server:
     ) -> None:
         await self.stop()
 
+    def _listen(self, server: grpc.aio.Server) -> int:
+        try:
+            return int(server.add_insecure_port(f"{_in_url(self._host)}:{self._port}"))
+        except RuntimeError as error:
+            raise OSError(f"{self._host}:{self._port}: can't listen there: {error}") from error
+
     def _open_store(self) -> Store:
         if self._data_dir is None:
             return MemoryStore()
         return SqliteStore(self._data_dir, fsync=self._fsync)
+
+
+def _rest_server(runtime: Runtime, served: Sequence[Method], host: str, port: int) -> "RestServer":
+    # Loaded where it is asked for: HTTP doubles the time that it takes to start.
+    from embedded_pubsub.rest import RestServer, application  # noqa: PLC0415 - as said above
+
+    try:
+        return RestServer(application(runtime, served), host, port)
+    except OSError as error:
+        raise OSError(f"{host}:{port}: can't listen there: {error}") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,16 +4,17 @@ A method takes the request's protobuf and gives the response's; it knows nothing
 """
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Iterable, Sequence
-
-from google.protobuf.empty_pb2 import Empty
+from collections.abc import Sequence
 
 from embedded_pubsub import limits
 from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.paging import in_project, paged
 from embedded_pubsub.protos import (
     DetachSubscriptionResponse,
+    Empty,
     ListSnapshotsResponse,
     ListSubscriptionsResponse,
     ListTopicSnapshotsResponse,
@@ -24,12 +25,14 @@ from embedded_pubsub.protos import (
     SeekResponse,
 )
 from embedded_pubsub.runtime import MAX_MESSAGES_PER_RESPONSE, Runtime
+from embedded_pubsub.seeking import seek_to_snapshot, seek_to_time
+from embedded_pubsub.settings import exports
 from embedded_pubsub.wire import received_messages
+
+_LOG = logging.getLogger("embedded_pubsub")
 
 MAX_PULL_WAIT_SECONDS = 20.0
 """How long a pull waits for a first message when its caller set no deadline."""
-
-DEFAULT_PAGE_SIZE = 1000
 
 
 class Publisher:
@@ -41,11 +44,15 @@ class Publisher:
 
     async def create_topic(self, request: Proto) -> Proto:
         """Create a topic."""
-        return await self._runtime.call(lambda _: self._state.create_topic(request))
+        topic = await self._runtime.call(lambda _: self._state.create_topic(request))
+        _warn_of_ingestion(topic)
+        return topic
 
     async def update_topic(self, request: Proto) -> Proto:
         """Change the fields of a topic that the mask names."""
-        return await self._runtime.call(lambda _: self._state.update_topic(request))
+        topic = await self._runtime.call(lambda _: self._state.update_topic(request))
+        _warn_of_ingestion(topic)
+        return topic
 
     async def publish(self, request: Proto) -> Proto:
         """Publish messages; answers when they are durable."""
@@ -57,8 +64,8 @@ class Publisher:
 
     async def list_topics(self, request: Proto) -> Proto:
         """List the topics of a project by name."""
-        names = _in_project(self._state.topics, request.project)
-        page, token = _page(names, request)
+        names = in_project(self._state.topics, request.project)
+        page, token = paged(names, request)
         topics = [self._state.topics[name].config for name in page]
         return ListTopicsResponse(topics=topics, next_page_token=token)
 
@@ -66,14 +73,14 @@ class Publisher:
         """List the names of the subscriptions attached to a topic."""
         topic = self._state.topic(request.topic)
         names = sorted(s.config.name for s in topic.subscriptions.values())
-        page, token = _page(names, request)
+        page, token = paged(names, request)
         return ListTopicSubscriptionsResponse(subscriptions=page, next_page_token=token)
 
     async def list_topic_snapshots(self, request: Proto) -> Proto:
         """List the names of the snapshots of a topic."""
         topic = self._state.topic(request.topic)
         names = sorted(s.config.name for s in topic.snapshots.values())
-        page, token = _page(names, request)
+        page, token = paged(names, request)
         return ListTopicSnapshotsResponse(snapshots=page, next_page_token=token)
 
     async def delete_topic(self, request: Proto) -> Proto:
@@ -97,7 +104,9 @@ class Subscriber:
 
     async def create_subscription(self, request: Proto) -> Proto:
         """Create a subscription."""
-        return await self._runtime.call(lambda _: self._state.create_subscription(request))
+        created = await self._runtime.call(lambda _: self._state.create_subscription(request))
+        _warn_of_export(created)
+        return created
 
     async def get_subscription(self, request: Proto) -> Proto:
         """Give a subscription."""
@@ -105,12 +114,14 @@ class Subscriber:
 
     async def update_subscription(self, request: Proto) -> Proto:
         """Change the fields of a subscription that the mask names."""
-        return await self._runtime.call(lambda _: self._state.update_subscription(request))
+        updated = await self._runtime.call(lambda _: self._state.update_subscription(request))
+        _warn_of_export(updated)
+        return updated
 
     async def list_subscriptions(self, request: Proto) -> Proto:
         """List the subscriptions of a project by name."""
         state = self._state
-        page, token = _page(_in_project(state.subscriptions, request.project), request)
+        page, token = paged(in_project(state.subscriptions, request.project), request)
         found = [state.describe(state.subscriptions[name]) for name in page]
         return ListSubscriptionsResponse(subscriptions=found, next_page_token=token)
 
@@ -134,7 +145,7 @@ class Subscriber:
             raise InvalidArgumentError(
                 f"max_messages: {request.max_messages} must be a positive number."
             )
-        subscription = self._state.attached(request.subscription)
+        subscription = self._state.pullable(request.subscription)
         feed = self._runtime.open(subscription, Consumer())
         wait = MAX_PULL_WAIT_SECONDS
         if wait_seconds is not None:
@@ -173,6 +184,11 @@ class Subscriber:
         )
         return Empty()
 
+    async def modify_push_config(self, request: Proto) -> Proto:
+        """Push from now on, or pull."""
+        await self._runtime.call(lambda _: self._state.modify_push_config(request))
+        return Empty()
+
     async def seek(self, request: Proto) -> Proto:
         """Set what is acknowledged, by a time or a snapshot."""
         subscription = self._state.attached(request.subscription)
@@ -180,11 +196,11 @@ class Subscriber:
             case "time":
                 time = limits.seconds_of(request.time)
                 await self._runtime.call(
-                    lambda now: self._state.seek_to_time(subscription, time, now)
+                    lambda now: seek_to_time(self._state, subscription, time, now)
                 )
             case "snapshot":
                 await self._runtime.call(
-                    lambda now: self._state.seek_to_snapshot(subscription, request.snapshot, now)
+                    lambda now: seek_to_snapshot(self._state, subscription, request.snapshot, now)
                 )
             case _:
                 raise InvalidArgumentError("target: needs a time or a snapshot to seek to.")
@@ -203,7 +219,7 @@ class Subscriber:
 
     async def list_snapshots(self, request: Proto) -> Proto:
         """List the snapshots of a project by name."""
-        page, token = _page(_in_project(self._state.snapshots, request.project), request)
+        page, token = paged(in_project(self._state.snapshots, request.project), request)
         snapshots = [self._state.snapshots[name].config for name in page]
         return ListSnapshotsResponse(snapshots=snapshots, next_page_token=token)
 
@@ -217,21 +233,16 @@ class Subscriber:
         return Empty()
 
 
+def _warn_of_ingestion(topic: Proto) -> None:
+    if topic.HasField("ingestion_data_source_settings"):
+        _LOG.warning("%s: ingestion is kept but not run by embedded_pubsub", topic.name)
+
+
+def _warn_of_export(subscription: Proto) -> None:
+    if exports(subscription):
+        _LOG.warning("%s: export is kept but not run by embedded_pubsub", subscription.name)
+
+
 def _check_ack_ids(ack_ids: Sequence[str]) -> None:
     if not ack_ids:
         raise InvalidArgumentError("ack_ids: must not be empty.")
-
-
-def _in_project(names: Iterable[str], project: str) -> list[str]:
-    limits.check_project(project)
-    return sorted(name for name in names if name.startswith(f"{project}/"))
-
-
-def _page(names: list[str], request: Proto) -> tuple[list[str], str]:
-    """Give the names after the page token, and the token of the next page."""
-    if request.page_size < 0:
-        raise InvalidArgumentError(f"page_size: {request.page_size} must not be negative.")
-    size = min(request.page_size or DEFAULT_PAGE_SIZE, DEFAULT_PAGE_SIZE)
-    rest = [name for name in names if name > request.page_token]
-    page = rest[:size]
-    return page, page[-1] if len(rest) > size else ""

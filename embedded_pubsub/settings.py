@@ -16,6 +16,8 @@ DEFAULT_EXPIRATION_SECONDS = 31 * 86_400
 DEFAULT_MINIMUM_BACKOFF_SECONDS = 10
 DEFAULT_MAXIMUM_BACKOFF_SECONDS = 600
 DEFAULT_DELIVERY_ATTEMPTS = 5
+DEFAULT_EXPORT_SECONDS = 300
+EXPORTS = ("bigquery_config", "cloud_storage_config", "bigtable_config")
 
 
 def copy(message: Proto) -> Proto:
@@ -34,6 +36,15 @@ def with_defaults(subscription: Proto) -> Proto:
         config.message_retention_duration.seconds = DEFAULT_RETENTION_SECONDS
     if not config.HasField("expiration_policy"):
         config.expiration_policy.ttl.seconds = DEFAULT_EXPIRATION_SECONDS
+    _fill_policies(config)
+    config.push_config.SetInParent()
+    _fill_export(config)
+    config.ClearField("topic_message_retention_duration")
+    config.state = Subscription.ACTIVE
+    return config
+
+
+def _fill_policies(config: Proto) -> None:
     if config.HasField("dead_letter_policy"):
         policy = config.dead_letter_policy
         policy.max_delivery_attempts = policy.max_delivery_attempts or DEFAULT_DELIVERY_ATTEMPTS
@@ -43,10 +54,24 @@ def with_defaults(subscription: Proto) -> Proto:
             policy.minimum_backoff.seconds = DEFAULT_MINIMUM_BACKOFF_SECONDS
         if not policy.HasField("maximum_backoff"):
             policy.maximum_backoff.seconds = DEFAULT_MAXIMUM_BACKOFF_SECONDS
-    config.push_config.SetInParent()
-    config.ClearField("topic_message_retention_duration")
-    config.state = Subscription.ACTIVE
-    return config
+
+
+def _fill_export(config: Proto) -> None:
+    for name in EXPORTS:
+        if config.HasField(name):
+            export = getattr(config, name)
+            export.state = type(export).ACTIVE
+    if config.HasField("cloud_storage_config"):
+        export = config.cloud_storage_config
+        if not export.HasField("max_duration"):
+            export.max_duration.seconds = DEFAULT_EXPORT_SECONDS
+        if not export.WhichOneof("output_format"):
+            export.text_config.SetInParent()
+
+
+def exports(subscription: Proto) -> bool:
+    """Tell whether a subscription's messages go to another service, which is not run here."""
+    return any(subscription.HasField(name) for name in EXPORTS)
 
 
 def masked(current: Proto, wanted: Proto, mask: FieldMask, fixed: frozenset[str]) -> Proto:

@@ -12,7 +12,6 @@ from itertools import count
 from embedded_pubsub import limits
 from embedded_pubsub.changes import (
     Change,
-    DropAck,
     DropMessage,
     DropSnapshot,
     DropSubscription,
@@ -39,12 +38,16 @@ from embedded_pubsub.errors import (
     StaleAckIdError,
 )
 from embedded_pubsub.filters import compile_filter
-from embedded_pubsub.protos import Proto, PubsubMessage, Snapshot, Subscription, Topic
+from embedded_pubsub.policies import Policies
+from embedded_pubsub.protos import Proto, PubsubMessage, Snapshot, Topic
 from embedded_pubsub.resources import Publication, SnapshotState, SubscriptionState, TopicState
+from embedded_pubsub.restoring import restore
+from embedded_pubsub.schemas import DELETED_SCHEMA, Schemas
 from embedded_pubsub.settings import (
     copy,
     dead_letter_attributes,
     delivery_policy,
+    exports,
     masked,
     with_defaults,
 )
@@ -77,20 +80,22 @@ class PubSub:
         self.changes: list[Change] = []
         self.deliverable: set[SubscriptionState] = set()
         self._numbers = count(saved.opening * NUMBERS_PER_OPENING)
-        self._topic_numbers: dict[int, TopicState] = {}
-        self._restore(saved)
+        self.topic_numbers: dict[int, TopicState] = {}
+        self.schemas = Schemas(saved.schemas, self._record, self._numbers)
+        self.policies = Policies(saved.policies, self._record)
+        restore(self, saved)
 
     # Topics
 
     def create_topic(self, request: Proto) -> Proto:
         """Create a topic from a `Topic`; gives the topic as created."""
         limits.check_name("name", request.name, "topics")
-        limits.check_topic(request)
+        self._check_topic(request)
         if request.name in self.topics:
             raise AlreadyExistsError(f"Topic already exists (resource={request.name}).")
         topic = TopicState(next(self._numbers), copy(request))
         topic.config.state = Topic.ACTIVE
-        self._add_topic(topic)
+        self.add_topic(topic)
         self._save_topic(topic)
         return topic.config
 
@@ -106,7 +111,7 @@ class PubSub:
         """Apply an `UpdateTopicRequest`; gives the topic as it is now."""
         topic = self.topic(request.topic.name)
         updated = masked(topic.config, request.topic, request.update_mask, _TOPIC_FIXED)
-        limits.check_topic(updated)
+        self._check_topic(updated)
         topic.config = updated
         self._save_topic(topic)
         if not topic.retention_seconds():
@@ -117,15 +122,53 @@ class PubSub:
         """Delete a topic; its subscriptions keep what they have."""
         topic = self.topic(name)
         del self.topics[name]
-        del self._topic_numbers[topic.number]
+        del self.topic_numbers[topic.number]
         self._forget(topic.retained)
         self.changes.append(DropTopic(topic.number))
+        self.policies.drop(name)
         for subscription in topic.subscriptions.values():
             subscription.config.topic = DELETED_TOPIC
             self._save_subscription(subscription)
         for snapshot in list(topic.snapshots.values()):
             snapshot.config.topic = DELETED_TOPIC
             self._save_snapshot(snapshot)
+
+    def delete_schema(self, name: str) -> None:
+        """Delete a schema; topics that use it refuse what is published to them from now on."""
+        self.schemas.delete(name)
+        self.policies.drop(name)
+        for topic in self.topics.values():
+            if topic.config.schema_settings.schema == name:
+                topic.config.schema_settings.schema = DELETED_SCHEMA
+                self._save_topic(topic)
+
+    def clear(self, project: str) -> None:
+        """Delete all that `projects/{id}` has."""
+        deletions = (
+            (self.subscriptions, self.delete_subscription),
+            (self.snapshots, self.delete_snapshot),
+            (self.topics, self.delete_topic),
+            (self.schemas.by_name, self.delete_schema),
+        )
+        for resources, delete in deletions:
+            for name in [name for name in resources if name.startswith(f"{project}/")]:
+                delete(name)
+
+    def check_exists(self, resource: str) -> None:
+        """Refuse the full name of a resource that does not exist."""
+        match resource.split("/")[2:3]:
+            case ["topics"]:
+                self.topic(resource, "resource")
+            case ["subscriptions"]:
+                self.subscription(resource)
+            case ["snapshots"]:
+                self.snapshot(resource)
+            case ["schemas"]:
+                self.schemas.revisions(resource)
+            case _:
+                raise InvalidArgumentError(
+                    f"resource: {resource!r} must name a topic, subscription, snapshot or schema."
+                )
 
     # Publishing
 
@@ -135,21 +178,26 @@ class PubSub:
         limits.check_publish(request, request.ByteSize())
         for message in request.messages:
             limits.check_message(message)
+        if topic.config.HasField("schema_settings"):
+            settings = topic.config.schema_settings
+            accepted = [self.schemas.accept(settings, m.data) for m in request.messages]
+            for message, attributes in zip(request.messages, accepted, strict=True):
+                message.attributes.update(attributes)
         return self._accept(topic, request.messages, now)
 
     def deliver(self, publication: Publication) -> None:
         """Hand durable messages to every subscription that was there when they were published."""
         topic = publication.topic
-        retains = topic.retention_seconds() > 0 and topic.number in self._topic_numbers
+        retains = topic.retention_seconds() > 0 and topic.number in self.topic_numbers
         for message, attributes in zip(publication.messages, publication.attributes, strict=True):
             for subscription in topic.subscriptions.values():
                 if subscription.start < message.seq and subscription.matches(attributes):
                     message.holders += 1
                     subscription.backlog.add(message)
             for snapshot in topic.snapshots.values():
-                self._hold(snapshot.messages, message)
+                self.hold(snapshot.messages, message)
             if retains:
-                self._hold(topic.retained, message)
+                self.hold(topic.retained, message)
             if not message.holders:
                 self.changes.append(DropMessage(message.seq))
         self.deliverable.update(topic.subscriptions.values())
@@ -168,10 +216,11 @@ class PubSub:
         self._check_dead_letter_topic(config)
         number = next(self._numbers)
         subscription = SubscriptionState(
-            number, topic.number, number, config, matches, self._backlog(number, config)
+            number, topic.number, number, config, matches, self.new_backlog(number, config)
         )
-        self._add_subscription(subscription)
+        self.add_subscription(subscription)
         self._save_subscription(subscription)
+        self.deliverable.add(subscription)
         return self.describe(subscription)
 
     def subscription(self, name: str) -> SubscriptionState:
@@ -188,6 +237,21 @@ class PubSub:
         self.check_alive(subscription)
         return subscription
 
+    def pullable(self, name: str) -> SubscriptionState:
+        """Find a subscription that is neither pushed nor exported."""
+        subscription = self.attached(name)
+        config = subscription.config
+        if config.push_config.push_endpoint:
+            raise FailedPreconditionError(
+                f"{name} is pushed and can't be pulled from; modify its push config first."
+            )
+        if exports(config):
+            raise FailedPreconditionError(
+                f"{name} is exported and can't be pulled from. The export is not run by "
+                "embedded_pubsub: its messages wait until the export is cleared."
+            )
+        return subscription
+
     @staticmethod
     def check_alive(subscription: SubscriptionState) -> None:
         """Refuse a subscription that was deleted or detached since it was found."""
@@ -200,7 +264,7 @@ class PubSub:
     def describe(self, subscription: SubscriptionState) -> Proto:
         """Give the settings of a subscription with what the service adds to them."""
         config = copy(subscription.config)
-        topic = self._topic_numbers.get(subscription.topic)
+        topic = self.topic_numbers.get(subscription.topic)
         if topic is not None and topic.retention_seconds():
             config.topic_message_retention_duration.CopyFrom(
                 topic.config.message_retention_duration
@@ -210,14 +274,19 @@ class PubSub:
     def update_subscription(self, request: Proto) -> Proto:
         """Apply an `UpdateSubscriptionRequest`; gives the subscription as it is now."""
         subscription = self.subscription(request.subscription.name)
-        updated = with_defaults(
-            masked(
-                subscription.config,
-                request.subscription,
-                request.update_mask,
-                _SUBSCRIPTION_FIXED,
-            )
-        )
+        mask = request.update_mask
+        updated = masked(subscription.config, request.subscription, mask, _SUBSCRIPTION_FIXED)
+        return self._configure(subscription, updated)
+
+    def modify_push_config(self, request: Proto) -> Proto:
+        """Apply a `ModifyPushConfigRequest`: push from now on, or (empty) be pulled from."""
+        subscription = self.subscription(request.subscription)
+        updated = copy(subscription.config)
+        updated.push_config.CopyFrom(request.push_config)
+        return self._configure(subscription, updated)
+
+    def _configure(self, subscription: SubscriptionState, wanted: Proto) -> Proto:
+        updated = with_defaults(wanted)
         limits.check_subscription(updated)
         self._check_dead_letter_topic(updated)
         subscription.config = updated
@@ -225,6 +294,7 @@ class PubSub:
         if not updated.retain_acked_messages:
             self._forget(subscription.retained)
         self._save_subscription(subscription)
+        self.deliverable.add(subscription)
         return self.describe(subscription)
 
     def delete_subscription(self, name: str) -> None:
@@ -234,6 +304,7 @@ class PubSub:
         subscription.deleted = True
         self._empty(subscription)
         self.changes.append(DropSubscription(subscription.number))
+        self.policies.drop(name)
 
     def detach_subscription(self, name: str) -> None:
         """Cut a subscription off its topic and drop what it owes."""
@@ -253,6 +324,7 @@ class PubSub:
         max_bytes: int,
     ) -> list[Lease]:
         """Lease messages of a subscription to a consumer."""
+        subscription.used = now
         leases = subscription.backlog.take(consumer, now, max_messages, max_bytes)
         if subscription.backlog.policy.max_delivery_attempts:
             number = subscription.number
@@ -274,7 +346,7 @@ class PubSub:
         """
         self._check_ack_ids(subscription, ack_ids)
         stale = subscription.backlog.acknowledge(ack_ids, now)
-        self._collect(subscription, now)
+        self.collect(subscription, now)
         self._refuse_stale(subscription, stale)
 
     def modify_deadlines(
@@ -297,7 +369,7 @@ class PubSub:
         backlog = subscription.backlog
         pairs = zip(ack_ids, seconds, strict=True)
         stale = [a for a, value in pairs if not backlog.modify_deadline(a, value, now)]
-        self._collect(subscription, now)
+        self.collect(subscription, now)
         self._refuse_stale(subscription, stale)
 
     def tick(self, now: float) -> None:
@@ -306,15 +378,24 @@ class PubSub:
             due = subscription.backlog.next_due()
             if due is not None and due <= now:
                 subscription.backlog.tick(now)
-                self._collect(subscription, now)
+                self.collect(subscription, now)
 
     def next_due(self) -> float | None:
         """Give the time at which `tick` has something to do."""
         dues = (s.backlog.next_due() for s in self.subscriptions.values())
         return min((due for due in dues if due is not None), default=None)
 
-    def expire(self, now: float) -> None:
-        """Drop what has outlived its retention: messages and snapshots."""
+    def expire(self, now: float, consumed: Iterable[SubscriptionState] = ()) -> None:
+        """Drop what has outlived its retention: messages, snapshots, unused subscriptions.
+
+        Args:
+            now: The time, in seconds.
+            consumed: The subscriptions that somebody waits for messages of.
+        """
+        for subscription in consumed:
+            subscription.used = now
+        for subscription in [s for s in self.subscriptions.values() if s.is_unused(now)]:
+            self.delete_subscription(subscription.config.name)
         for topic in self.topics.values():
             self._forget(topic.retained, before=now - topic.retention_seconds())
         for subscription in self.subscriptions.values():
@@ -323,26 +404,7 @@ class PubSub:
             if limits.seconds_of(snapshot.config.expire_time) <= now:
                 self.delete_snapshot(name)
 
-    # Seek and snapshots
-
-    def seek_to_time(self, subscription: SubscriptionState, time: float, now: float) -> None:
-        """Acknowledge what was published before a time, bring back what came after it."""
-        self.check_alive(subscription)
-        held = self._within_reach(subscription)
-        wanted = {seq for seq, message in held.items() if message.publish_time >= time}
-        self._seek(subscription, held, wanted, now)
-
-    def seek_to_snapshot(self, subscription: SubscriptionState, name: str, now: float) -> None:
-        """Set what is acknowledged to what was when the snapshot was made."""
-        self.check_alive(subscription)
-        snapshot = self.snapshot(name)
-        if snapshot.topic != subscription.topic:
-            raise InvalidArgumentError(
-                f"snapshot: {name} is of another topic than {subscription.config.name}."
-            )
-        held = self._within_reach(subscription)
-        held.update(self._matching(subscription, snapshot.messages))
-        self._seek(subscription, held, set(snapshot.messages), now)
+    # Snapshots
 
     def create_snapshot(self, request: Proto, now: float) -> Proto:
         """Keep what a subscription owes, and what is published after, for a later seek."""
@@ -350,7 +412,7 @@ class PubSub:
         subscription = self.attached(request.subscription)
         if request.name in self.snapshots:
             raise AlreadyExistsError(f"Snapshot already exists (resource={request.name}).")
-        topic = self._topic_numbers.get(subscription.topic)
+        topic = self.topic_numbers.get(subscription.topic)
         if topic is None:
             raise FailedPreconditionError(
                 f"The topic of {request.subscription} is deleted; a snapshot needs one."
@@ -367,7 +429,7 @@ class PubSub:
         config.expire_time.FromMilliseconds(int((now + lifetime) * 1000))
         snapshot = SnapshotState(next(self._numbers), topic.number, config, {})
         for entry in entries:
-            self._hold(snapshot.messages, entry.message)
+            self.hold(snapshot.messages, entry.message)
         self.snapshots[request.name] = topic.snapshots[snapshot.number] = snapshot
         self._save_snapshot(snapshot)
         return config
@@ -392,11 +454,12 @@ class PubSub:
         """Delete a snapshot and what only it kept."""
         snapshot = self.snapshot(name)
         del self.snapshots[name]
-        topic = self._topic_numbers.get(snapshot.topic)
+        topic = self.topic_numbers.get(snapshot.topic)
         if topic is not None:
             del topic.snapshots[snapshot.number]
         self._forget(snapshot.messages)
         self.changes.append(DropSnapshot(snapshot.number))
+        self.policies.drop(name)
 
     # -- messages and who holds them
 
@@ -416,7 +479,8 @@ class PubSub:
         return Publication(topic, accepted, attributes)
 
     @staticmethod
-    def _hold(holder: dict[int, Message], message: Message) -> None:
+    def hold(holder: dict[int, Message], message: Message) -> None:
+        """Have a topic, a subscription or a snapshot keep a message."""
         if message.seq not in holder:
             holder[message.seq] = message
             message.holders += 1
@@ -434,7 +498,7 @@ class PubSub:
             self._release(message)
 
     def _empty(self, subscription: SubscriptionState) -> None:
-        topic = self._topic_numbers.get(subscription.topic)
+        topic = self.topic_numbers.get(subscription.topic)
         if topic is not None:
             topic.subscriptions.pop(subscription.number, None)
         messages = [entry.message for entry in subscription.backlog.entries.values()]
@@ -444,7 +508,7 @@ class PubSub:
         self._forget(subscription.retained)
         self.deliverable.add(subscription)
 
-    def _collect(self, subscription: SubscriptionState, now: float) -> None:
+    def collect(self, subscription: SubscriptionState, now: float) -> None:
         """Take over what left a backlog: settled messages, and those for the dead letters."""
         backlog = subscription.backlog
         while backlog.settled or backlog.exhausted:
@@ -492,6 +556,13 @@ class PubSub:
         self.deliver(publication)
         subscription.backlog.settle(entry)
 
+    def _check_topic(self, config: Proto) -> None:
+        limits.check_topic(config)
+        if config.HasField("schema_settings"):
+            settings = config.schema_settings
+            if settings.schema != DELETED_SCHEMA:
+                self.schemas.check_settings(settings)
+
     def _check_dead_letter_topic(self, config: Proto) -> None:
         if config.HasField("dead_letter_policy"):
             self.topic(config.dead_letter_policy.dead_letter_topic, "dead_letter_topic")
@@ -511,60 +582,24 @@ class PubSub:
         if stale and subscription.backlog.policy.exactly_once:
             raise StaleAckIdError(dict.fromkeys(stale, INVALID_ACK_ID))
 
-    # -- seek
-
-    def _within_reach(self, subscription: SubscriptionState) -> dict[int, Message]:
-        held = {seq: entry.message for seq, entry in subscription.backlog.entries.items()}
-        held.update(subscription.retained)
-        topic = self._topic_numbers.get(subscription.topic)
-        if topic is not None:
-            held.update(self._matching(subscription, topic.retained))
-        return held
-
-    @staticmethod
-    def _matching(
-        subscription: SubscriptionState, messages: Mapping[int, Message]
-    ) -> dict[int, Message]:
-        if not subscription.config.filter:
-            return dict(messages)
-        return {
-            seq: message
-            for seq, message in messages.items()
-            if subscription.matches(PubsubMessage.FromString(message.body).attributes)
-        }
-
-    def _seek(
-        self,
-        subscription: SubscriptionState,
-        held: Mapping[int, Message],
-        wanted: set[int],
-        now: float,
-    ) -> None:
-        backlog = subscription.backlog
-        for seq in [seq for seq in backlog.entries if seq not in wanted]:
-            backlog.settle(backlog.entries[seq])
-        self._collect(subscription, now)
-        back = [seq for seq in sorted(wanted & held.keys()) if seq not in backlog.entries]
-        for seq in back:
-            if subscription.retained.pop(seq, None) is None:
-                held[seq].holders += 1
-            self.changes.append(DropAck(seq, subscription.number))
-        if back:
-            again = [*backlog.entries, *back]
-            backlog.refill(held[seq] for seq in sorted(again))
-
     # -- what is kept
 
-    def _backlog(self, number: int, config: Proto) -> Backlog:
+    def _record(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def new_backlog(self, number: int, config: Proto) -> Backlog:
+        """Give a subscription with these settings an empty backlog."""
         return Backlog(number, delivery_policy(config), self._numbers)
 
-    def _add_topic(self, topic: TopicState) -> None:
+    def add_topic(self, topic: TopicState) -> None:
+        """Have a topic found, by its name and by its number."""
         self.topics[topic.config.name] = topic
-        self._topic_numbers[topic.number] = topic
+        self.topic_numbers[topic.number] = topic
 
-    def _add_subscription(self, subscription: SubscriptionState) -> None:
+    def add_subscription(self, subscription: SubscriptionState) -> None:
+        """Have a subscription found by its name, and by its topic where it is attached."""
         self.subscriptions[subscription.config.name] = subscription
-        topic = self._topic_numbers.get(subscription.topic)
+        topic = self.topic_numbers.get(subscription.topic)
         if topic is not None and not subscription.config.detached:
             topic.subscriptions[subscription.number] = subscription
 
@@ -583,74 +618,3 @@ class PubSub:
         self.changes.append(
             PutSnapshot(snapshot.number, snapshot.topic, snapshot.number, seqs, body)
         )
-
-    def _restore(self, saved: Saved) -> None:
-        """Rebuild what was: whatever was leased when the process died is ready again."""
-        for number, body in saved.topics:
-            self._add_topic(TopicState(number, Topic.FromString(body)))
-        for put in saved.subscriptions:
-            self._restore_subscription(put)
-        snapshots = [self._restore_snapshot(put) for put in saved.snapshots]
-        listening: dict[int, list[SubscriptionState]] = {}
-        for subscription in self.subscriptions.values():
-            if not subscription.config.detached:
-                listening.setdefault(subscription.topic, []).append(subscription)
-        attempts = {(seq, number): attempt for seq, number, attempt in saved.attempts}
-        for seq, topic, body in saved.messages:
-            published = PubsubMessage.FromString(body)
-            time = limits.seconds_of(published.publish_time)
-            message = Message(seq, topic, body, published.ordering_key, time)
-            for subscription in listening.get(topic, ()):
-                self._restore_to(subscription, message, published, saved.acks, attempts)
-            self._restore_holds(message, snapshots)
-
-    def _restore_subscription(self, put: PutSubscription) -> None:
-        config = Subscription.FromString(put.body)
-        self._add_subscription(
-            SubscriptionState(
-                number=put.number,
-                topic=put.topic,
-                start=put.start,
-                config=config,
-                matches=compile_filter(config.filter),
-                backlog=self._backlog(put.number, config),
-            )
-        )
-
-    def _restore_holds(
-        self, message: Message, snapshots: Iterable[tuple[SnapshotState, frozenset[int]]]
-    ) -> None:
-        for snapshot, seqs in snapshots:
-            later = message.topic == snapshot.topic and message.seq > snapshot.number
-            if later or message.seq in seqs:
-                self._hold(snapshot.messages, message)
-        topic = self._topic_numbers.get(message.topic)
-        if topic is not None and topic.retention_seconds():
-            self._hold(topic.retained, message)
-        if not message.holders:
-            self.changes.append(DropMessage(message.seq))
-
-    def _restore_snapshot(self, saved: PutSnapshot) -> tuple[SnapshotState, frozenset[int]]:
-        config = Snapshot.FromString(saved.body)
-        snapshot = SnapshotState(saved.number, saved.topic, config, {})
-        self.snapshots[config.name] = snapshot
-        if saved.topic in self._topic_numbers:
-            self._topic_numbers[saved.topic].snapshots[saved.number] = snapshot
-        return snapshot, frozenset(json.loads(saved.seqs))
-
-    def _restore_to(
-        self,
-        subscription: SubscriptionState,
-        message: Message,
-        published: Proto,
-        acks: frozenset[PutAck],
-        attempts: Mapping[tuple[int, int], int],
-    ) -> None:
-        key = (message.seq, subscription.number)
-        if subscription.start > message.seq or not subscription.matches(published.attributes):
-            return
-        if PutAck(*key) not in acks:
-            message.holders += 1
-            subscription.backlog.add(message, attempts.get(key, 0))
-        elif subscription.config.retain_acked_messages:
-            self._hold(subscription.retained, message)

@@ -6,6 +6,7 @@ back all that it holds; it is not read again.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,35 +16,42 @@ from embedded_pubsub.changes import (
     Change,
     DropAck,
     DropMessage,
+    DropPolicy,
+    DropSchema,
     DropSnapshot,
     DropSubscription,
     DropTopic,
     PutAck,
     PutAttempt,
     PutMessage,
+    PutPolicy,
+    PutSchema,
     PutSnapshot,
     PutSubscription,
     PutTopic,
 )
 from embedded_pubsub.errors import DataDirError, DataDirInUseError, ResourceExhaustedError
 
-FORMAT = 1
-"""The version of the tables below, kept in SQLite's `user_version`."""
+FORMAT = 2
+"""The version of the tables below, kept in SQLite's `user_version`. Format 1 lacks the last two."""
 
 _TABLES = """
-CREATE TABLE openings (number INTEGER PRIMARY KEY AUTOINCREMENT);
-CREATE TABLE topics (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE subscriptions (
+CREATE TABLE IF NOT EXISTS openings (number INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS topics (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS subscriptions (
   number INTEGER PRIMARY KEY, topic INTEGER NOT NULL, start INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE snapshots (
+CREATE TABLE IF NOT EXISTS snapshots (
   number INTEGER PRIMARY KEY, topic INTEGER NOT NULL, after INTEGER NOT NULL, seqs TEXT NOT NULL,
   body BLOB NOT NULL);
-CREATE TABLE messages (seq INTEGER PRIMARY KEY, topic INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE acks (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
+CREATE TABLE IF NOT EXISTS messages (
+  seq INTEGER PRIMARY KEY, topic INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS acks (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
-CREATE TABLE attempts (
+CREATE TABLE IF NOT EXISTS attempts (
   seq INTEGER, subscription INTEGER, attempt INTEGER NOT NULL, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS schemas (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS policies (resource TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 
 _STATEMENTS: dict[type, tuple[str, ...]] = {
@@ -66,6 +74,10 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     PutAck: ("INSERT OR IGNORE INTO acks VALUES (?, ?)",),
     DropAck: ("DELETE FROM acks WHERE seq = ? AND subscription = ?",),
     PutAttempt: ("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",),
+    PutSchema: ("INSERT OR REPLACE INTO schemas VALUES (?, ?)",),
+    DropSchema: ("DELETE FROM schemas WHERE number = ?",),
+    PutPolicy: ("INSERT OR REPLACE INTO policies VALUES (?, ?)",),
+    DropPolicy: ("DELETE FROM policies WHERE resource = ?",),
 }
 
 
@@ -73,16 +85,19 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
 class Saved:
     """All that a store holds; `opening` counts how often it was opened, from 1.
 
-    `messages` may be read once only: they come from the file as they are asked for.
+    `messages` (seq, topic, body) may be read once only: they come from the file as they are asked
+    for. `acks` are pairs of seq and subscription.
     """
 
     opening: int = 1
     topics: Sequence[PutTopic] = ()
     subscriptions: Sequence[PutSubscription] = ()
     snapshots: Sequence[PutSnapshot] = ()
-    messages: Iterable[PutMessage] = ()
-    acks: frozenset[PutAck] = frozenset()
+    messages: Iterable[tuple[int, int, bytes]] = ()
+    acks: AbstractSet[tuple[int, int]] = frozenset()
     attempts: Sequence[PutAttempt] = ()
+    schemas: Sequence[PutSchema] = ()
+    policies: Sequence[PutPolicy] = ()
 
 
 class Store(Protocol):
@@ -162,9 +177,11 @@ class SqliteStore:
             topics=[PutTopic(*row) for row in self._rows("topics", "number")],
             subscriptions=[PutSubscription(*row) for row in self._rows("subscriptions", "number")],
             snapshots=[PutSnapshot(*row) for row in self._rows("snapshots", "number")],
-            messages=(PutMessage(*row) for row in self._rows("messages", "seq")),
-            acks=frozenset(PutAck(*row) for row in self._rows("acks", "seq")),
+            messages=self._rows("messages", "seq"),
+            acks=frozenset(self._rows("acks", "seq")),
             attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
+            schemas=[PutSchema(*row) for row in self._rows("schemas", "number")],
+            policies=[PutPolicy(*row) for row in self._rows("policies", "resource")],
         )
 
     def commit(self, changes: Iterable[Change]) -> None:
@@ -195,12 +212,12 @@ class SqliteStore:
         connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, FORMAT}:
+        if version > FORMAT:
             raise DataDirError(
                 f"data_dir {self._data_dir}: holds format {version}, this server reads {FORMAT}. "
                 "Use another folder, or the release that wrote this one."
             )
-        if version == 0:
+        if version < FORMAT:
             for statement in _TABLES.split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {FORMAT}")

@@ -23,14 +23,14 @@ class Stream:
     Raises:
         InvalidArgumentError: The opening request is not one.
         NotFoundError: The subscription does not exist.
-        FailedPreconditionError: The subscription is detached.
+        FailedPreconditionError: The subscription is detached, pushed or exported.
     """
 
     def __init__(self, runtime: Runtime, first: Proto) -> None:
         _check_deadline(first.stream_ack_deadline_seconds)
         self._runtime = runtime
         self._confirmations: list[bytes] = []
-        self._subscription = runtime.state.attached(first.subscription)
+        self._subscription = runtime.state.pullable(first.subscription)
         self._consumer = Consumer(
             max_messages=_limit(first.max_outstanding_messages),
             max_bytes=_limit(first.max_outstanding_bytes),

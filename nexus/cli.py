@@ -175,6 +175,9 @@ def report(context: typer.Context, iteration: Iteration, json: Json = False) -> 
 def emulator(
     host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8085,
+    rest_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve REST there; 0 takes a free one.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Keep everything in this folder.")] = None,
     in_memory: Annotated[
         bool, typer.Option("--in-memory", help="Keep nothing on disk (the default).")
@@ -188,10 +191,10 @@ def emulator(
     if data_dir is not None and in_memory:
         raise InputError("--data-dir and --in-memory exclude each other: give one of them")
 
-    def ready(target: str) -> None:
-        print(jsonlib.dumps({"grpc": target, "rest": None}), flush=True)  # noqa: T201
+    def ready(target: str, rest: str | None) -> None:
+        print(jsonlib.dumps({"grpc": target, "rest": rest}), flush=True)  # noqa: T201
 
-    _run(_until_signal(serve_emulator(host, port, data_dir, ready)))
+    _run(_until_signal(serve_emulator(host, port, rest_port, data_dir, ready)))
 
 
 @dlq.command("list")

@@ -34,7 +34,11 @@ async def serve(
 
 
 async def serve_emulator(
-    host: str, port: int, data_dir: Path | None, ready: Callable[[str], None]
+    host: str,
+    port: int,
+    rest_port: int | None,
+    data_dir: Path | None,
+    ready: Callable[[str, str | None], None],
 ) -> None:
     """Run the embedded Pub/Sub server until cancelled.
 
@@ -42,12 +46,12 @@ async def serve_emulator(
         InputError: The address or the folder can't be used.
     """
     try:
-        server = Server(port=port, data_dir=data_dir, host=host)
+        server = Server(port=port, data_dir=data_dir, host=host, rest_port=rest_port)
         await server.start()
     except (DataDirError, ValueError, OSError) as error:
         raise InputError(f"the emulator can't start: {error}") from error
     try:
-        ready(server.target)
+        ready(server.target, server.rest_target)
         await asyncio.Event().wait()
     finally:
         await server.stop()

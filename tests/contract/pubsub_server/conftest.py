@@ -4,12 +4,10 @@ Every test gets a project of its own. Where Google's emulator is known to differ
 documentation, the test says so with `differs(...)`; it must then fail there.
 """
 
-import asyncio
 import os
 import shutil
 import socket
 import subprocess
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,25 +22,16 @@ from google.cloud.pubsub_v1.types import PublisherOptions
 from google.pubsub_v1 import PublisherClient as UnbatchedPublisher
 
 from embedded_pubsub import Server
+from embedded_pubsub.testing import ThreadedServer
 
 READY_SECONDS = 60
 
 
 @contextmanager
-def embedded(data_dir: Path | None) -> Iterator[str]:
-    """Run our server in a thread with a loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="embedded-pubsub")
-    thread.start()
-    server = Server(data_dir=data_dir)
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(READY_SECONDS)
-    try:
-        yield server.target
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(READY_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+def embedded(data_dir: Path | None) -> Iterator[tuple[str, str]]:
+    """Run our server; gives its addresses, gRPC and REST."""
+    with ThreadedServer(Server(data_dir=data_dir, rest_port=0)) as running:
+        yield running.server.target, str(running.server.rest_target)
 
 
 def emulator_jar() -> Path | None:
@@ -55,7 +44,7 @@ def emulator_jar() -> Path | None:
 
 
 @contextmanager
-def googles(directory: Path) -> Iterator[str]:
+def googles(directory: Path) -> Iterator[tuple[str, str]]:
     """Run Google's emulator."""
     jar = emulator_jar()
     if jar is None:
@@ -70,7 +59,7 @@ def googles(directory: Path) -> Iterator[str]:
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             grpc.channel_ready_future(channel).result(READY_SECONDS)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(READY_SECONDS)
@@ -82,12 +71,12 @@ def kind(request) -> str:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory) -> Iterator[Callable[[str], str]]:
-    """Start each kind of server when it is first asked for; gives its address."""
+def running(tmp_path_factory) -> Iterator[Callable[[str], tuple[str, str]]]:
+    """Start each kind of server when it is first asked for; gives its addresses."""
     with ExitStack() as stack:
 
         @cache
-        def start(kind: str) -> str:
+        def start(kind: str) -> tuple[str, str]:
             directory = tmp_path_factory.mktemp(f"pubsub-{kind}")
             match kind:
                 case "memory":
@@ -102,7 +91,12 @@ def running(tmp_path_factory) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def target(kind, running) -> str:
-    return running(kind)
+    return running(kind)[0]
+
+
+@pytest.fixture
+def rest_target(kind, running) -> str:
+    return running(kind)[1]
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ import grpc
 import pytest
 from google.api_core import exceptions
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.pubsub_v1 import SchemaServiceClient
-from google.pubsub_v1.types import Schema
 
 
 def test_topic_is_created_read_and_deleted(pubsub):
@@ -198,27 +196,22 @@ def test_detached_subscription_gives_nothing_more(pubsub, differs):
         pubsub.pull(1)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"push_config": {"push_endpoint": "https://example.com"}},
-        {"bigquery_config": {"table": "p.d.t"}},
-    ],
-)
-def test_delivery_that_is_not_served_is_refused(pubsub, kind, settings):
+def test_message_transforms_are_refused(pubsub, kind):
     if kind == "google":
         pytest.skip("our own limits")
-    with pytest.raises(exceptions.MethodNotImplemented, match="not served"):
-        pubsub.create(**settings)
+    udf = {"function_name": "f", "code": "function f(message) { return message; }"}
+    transforms = [{"javascript_udf": udf}]
+    with pytest.raises(exceptions.MethodNotImplemented, match="message_transforms"):
+        pubsub.publisher.create_topic(
+            request={"name": pubsub.topic, "message_transforms": transforms}
+        )
+    with pytest.raises(exceptions.MethodNotImplemented, match="message_transforms"):
+        pubsub.create(message_transforms=transforms)
 
 
-def test_methods_that_are_not_served_say_so(pubsub, kind, target):
+def test_methods_that_are_not_served_say_so(kind, target):
     if kind == "google":
         pytest.skip("our own limits")
-    transport = SchemaServiceClient.get_transport_class("grpc")
-    with grpc.insecure_channel(target) as channel:
-        client = SchemaServiceClient(transport=transport(channel=channel))
-        with pytest.raises(exceptions.MethodNotImplemented, match=r"CreateSchema is not served"):
-            client.create_schema(
-                parent=f"projects/{pubsub.project}", schema=Schema(), schema_id="schema"
-            )
+    refusal = pytest.raises(grpc.RpcError, match=r"Service/Method is not served")
+    with grpc.insecure_channel(target) as channel, refusal:
+        channel.unary_unary("/no.such.Service/Method")(b"")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def test_says_when_it_is_ready_and_ends_clean(number):
         with Raw(announced["grpc"]) as call:
             call.create()
         child.send_signal(number)
+        out, err = child.communicate(timeout=30)
+        assert (child.returncode, out, err) == (0, "", "")
+
+
+def test_rest_is_announced():
+    with process("--in-memory", "--rest-port", "0") as child:
+        announced = json.loads(child.stdout.readline())
+        with urllib.request.urlopen(f"http://{announced['rest']}/", timeout=30) as answer:
+            assert answer.status == 200
+        child.send_signal(signal.SIGTERM)
         out, err = child.communicate(timeout=30)
         assert (child.returncode, out, err) == (0, "", "")
 

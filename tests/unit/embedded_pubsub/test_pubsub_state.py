@@ -14,6 +14,7 @@ from embedded_pubsub.changes import (
 )
 from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import FailedPreconditionError, NotFoundError, StaleAckIdError
+from embedded_pubsub.seeking import seek_to_snapshot, seek_to_time
 from embedded_pubsub.state import PubSub
 from embedded_pubsub.store import Saved
 
@@ -202,7 +203,7 @@ class TestRetention:
         world.publish("early", now=100)
         world.subscribe()
         assert world.bodies() == []
-        world.state.seek_to_time(world.state.subscription(FIRST), 50, now=200)
+        seek_to_time(world.state, world.state.subscription(FIRST), 50, now=200)
         assert world.bodies(now=200) == ["early"]
         world.state.delete_subscription(FIRST)
         assert world.changes(DropMessage) == []
@@ -220,7 +221,7 @@ class TestSeek:
             world.state.deliver(world.state.prepare(request, n))
         leases = world.take()
         world.ack(*leases[:2])
-        world.state.seek_to_time(world.state.subscription(FIRST), 1, now=10)
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
         assert world.bodies(now=10) == ["1", "2", "3"]
 
     def test_snapshot_of_a_deleted_topic_is_refused(self, world):
@@ -289,7 +290,7 @@ class TestRestart:
         world.ack(*world.take())
         again = world.restarted()
         assert again.bodies() == []
-        again.state.seek_to_snapshot(again.state.subscription(FIRST), SNAPSHOT, 0)
+        seek_to_snapshot(again.state, again.state.subscription(FIRST), SNAPSHOT, 0)
         assert again.bodies() == ["backlog", "after"]
 
     def test_ack_from_before_still_counts_without_exactly_once(self, world):
@@ -298,3 +299,28 @@ class TestRestart:
         again = world.restarted()
         again.ack(*leases)
         assert again.bodies() == []
+
+
+class TestExpiration:
+    def test_unused_subscription_is_deleted_after_its_time(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.state.expire(0)
+        world.state.expire(DAY)
+        assert FIRST in world.state.subscriptions
+        world.state.expire(DAY + 1)
+        assert FIRST not in world.state.subscriptions
+
+    def test_use_and_waiting_keep_it(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.state.expire(0)
+        world.take(now=DAY)
+        world.state.expire(2 * DAY)
+        world.state.expire(3 * DAY, [world.state.subscription(FIRST)])
+        world.state.expire(4 * DAY)
+        assert FIRST in world.state.subscriptions
+
+    def test_policy_without_a_time_never_ends_it(self):
+        world = World().topic().subscribe(expiration_policy={})
+        world.state.expire(0)
+        world.state.expire(10_000 * DAY)
+        assert FIRST in world.state.subscriptions

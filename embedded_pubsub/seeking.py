@@ -1,0 +1,76 @@
+"""Seek: what is acknowledged is set to what it was, by a time or by a snapshot.
+
+Source: Cloud Pub/Sub documentation, "Replay and purge messages". Pure, like the state machine.
+"""
+
+from collections.abc import Mapping
+
+from embedded_pubsub.changes import DropAck
+from embedded_pubsub.delivery import Message
+from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.protos import PubsubMessage
+from embedded_pubsub.resources import SubscriptionState
+from embedded_pubsub.state import PubSub
+
+
+def seek_to_time(state: PubSub, subscription: SubscriptionState, time: float, now: float) -> None:
+    """Acknowledge what was published before a time, bring back what came after it."""
+    state.check_alive(subscription)
+    held = _within_reach(state, subscription)
+    wanted = {seq for seq, message in held.items() if message.publish_time >= time}
+    _seek(state, subscription, held, wanted, now)
+
+
+def seek_to_snapshot(state: PubSub, subscription: SubscriptionState, name: str, now: float) -> None:
+    """Set what is acknowledged to what was when the snapshot was made."""
+    state.check_alive(subscription)
+    snapshot = state.snapshot(name)
+    if snapshot.topic != subscription.topic:
+        raise InvalidArgumentError(
+            f"snapshot: {name} is of another topic than {subscription.config.name}."
+        )
+    held = _within_reach(state, subscription)
+    held.update(_matching(subscription, snapshot.messages))
+    _seek(state, subscription, held, set(snapshot.messages), now)
+
+
+def _within_reach(state: PubSub, subscription: SubscriptionState) -> dict[int, Message]:
+    held = {seq: entry.message for seq, entry in subscription.backlog.entries.items()}
+    held.update(subscription.retained)
+    topic = state.topic_numbers.get(subscription.topic)
+    if topic is not None:
+        held.update(_matching(subscription, topic.retained))
+    return held
+
+
+def _matching(
+    subscription: SubscriptionState, messages: Mapping[int, Message]
+) -> dict[int, Message]:
+    if not subscription.config.filter:
+        return dict(messages)
+    return {
+        seq: message
+        for seq, message in messages.items()
+        if subscription.matches(PubsubMessage.FromString(message.body).attributes)
+    }
+
+
+def _seek(
+    state: PubSub,
+    subscription: SubscriptionState,
+    held: Mapping[int, Message],
+    wanted: set[int],
+    now: float,
+) -> None:
+    backlog = subscription.backlog
+    for seq in [seq for seq in backlog.entries if seq not in wanted]:
+        backlog.settle(backlog.entries[seq])
+    state.collect(subscription, now)
+    back = [seq for seq in sorted(wanted & held.keys()) if seq not in backlog.entries]
+    for seq in back:
+        if subscription.retained.pop(seq, None) is None:
+            held[seq].holders += 1
+        state.changes.append(DropAck(seq, subscription.number))
+    if back:
+        again = [*backlog.entries, *back]
+        backlog.refill(held[seq] for seq in sorted(again))

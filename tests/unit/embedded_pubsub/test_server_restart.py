@@ -1,0 +1,90 @@
+"""What schemas and policies are after a restart, and files of an earlier format."""
+
+import sqlite3
+
+import pytest
+from google.iam.v1 import policy_pb2
+
+from embedded_pubsub import protos
+from embedded_pubsub.errors import FailedPreconditionError, NotFoundError
+from embedded_pubsub.runtime import Runtime
+from embedded_pubsub.store import SqliteStore
+
+SCHEMA = "projects/p/schemas/schema"
+TOPIC = "projects/p/topics/topic"
+FIRST = '{"type": "record", "name": "R", "fields": []}'
+SECOND = '{"type": "record", "name": "R", "fields": [{"name": "x", "type": "int", "default": 0}]}'
+POLICY = policy_pb2.Policy(bindings=[{"role": "roles/viewer", "members": ["allUsers"]}])
+
+
+@pytest.fixture
+def opened(tmp_path):
+    async def run(*operations):
+        runtime = Runtime(SqliteStore(tmp_path, fsync=False), lambda: 1e9)
+        answers = [await runtime.call(lambda now, o=o: o(runtime.state, now)) for o in operations]
+        await runtime.close()
+        return answers
+
+    return run
+
+
+def create(state, now):
+    schema = protos.Schema(type_=protos.AVRO, definition=FIRST)
+    request = protos.CreateSchemaRequest(parent="projects/p", schema_id="schema", schema=schema)
+    return state.schemas.create(request, now)
+
+
+def commit(state, now):
+    schema = protos.Schema(type_=protos.AVRO, definition=SECOND)
+    return state.schemas.commit(protos.CommitSchemaRequest(name=SCHEMA, schema=schema), now)
+
+
+def revisions(state, _):
+    return [revision.config.revision_id for revision in state.schemas.revisions(SCHEMA)]
+
+
+async def test_schemas_are_what_they_were(opened):
+    first, second = await opened(create, commit)
+    (found,) = await opened(revisions)
+    assert found == [first.revision_id, second.revision_id]
+    request = protos.DeleteSchemaRevisionRequest(name=f"{SCHEMA}@{first.revision_id}")
+    await opened(lambda state, _: state.schemas.delete_revision(request))
+    assert await opened(revisions, lambda state, _: state.schemas.get(SCHEMA).definition) == [
+        [second.revision_id],
+        SECOND,
+    ]
+    await opened(lambda state, _: state.delete_schema(SCHEMA))
+    with pytest.raises(NotFoundError):
+        await opened(revisions)
+
+
+async def test_topic_of_a_deleted_schema_stays_stopped(opened):
+    settings = {"schema": SCHEMA, "encoding": protos.JSON}
+    topic = protos.Topic(name=TOPIC, schema_settings=settings)
+    await opened(
+        create,
+        lambda state, _: state.create_topic(topic),
+        lambda state, _: state.delete_schema(SCHEMA),
+    )
+    message = protos.PubsubMessage(data=b"{}")
+    request = protos.PublishRequest(topic=TOPIC, messages=[message])
+    with pytest.raises(FailedPreconditionError, match="deleted"):
+        await opened(lambda state, now: state.prepare(request, now))
+
+
+async def test_policies_are_what_they_were_and_go_with_their_resource(opened):
+    (_, kept) = await opened(create, lambda state, _: state.policies.set(SCHEMA, POLICY))
+    assert await opened(lambda state, _: state.policies.get(SCHEMA)) == [kept]
+    await opened(lambda state, _: state.delete_schema(SCHEMA))
+    (after,) = await opened(lambda state, _: state.policies.get(SCHEMA))
+    assert not after.bindings
+
+
+async def test_file_of_the_first_format_is_taken_over(opened, tmp_path):
+    await opened(lambda state, _: state.create_topic(protos.Topic(name=TOPIC)))
+    connection = sqlite3.connect(tmp_path / "pubsub.sqlite3")
+    connection.executescript("DROP TABLE schemas; DROP TABLE policies; PRAGMA user_version = 1")
+    connection.close()
+    (names, _) = await opened(lambda state, _: list(state.topics), create)
+    assert names == [TOPIC]
+    assert await opened(revisions) != [[]]
