@@ -165,6 +165,18 @@ def marginal_log_density(y: Array, data: MarginalData) -> Array:
     return likelihood + data.prior_weight * prior + _unused(y, data)
 
 
+@jax.jit
+def group_estimates(y: Array, data: MarginalData) -> tuple[Array, Array, Array, Array]:
+    """Mean and sd of theta, a and cut points of each group, stacked along the first axis."""
+    (means, log_sds), items = group_parameters(y, data)
+    return (
+        jnp.stack(means),
+        jnp.exp(jnp.stack(log_sds)),
+        jnp.stack([jnp.exp(of_group.log_a) for of_group in items]),
+        jnp.stack([cut_points(of_group, data.used) for of_group in items]),
+    )
+
+
 def group_parameters(
     y: Array, data: MarginalData
 ) -> tuple[tuple[list[Array], list[Array]], list[Items]]:
@@ -189,13 +201,13 @@ def group_parameters(
     return (means, log_sds), items
 
 
-def pattern_log_likelihood(
-    items: Items, theta: Array, patterns: Patterns, used: Array, nodes: Array
-) -> Array:
-    """Log-likelihood of each pattern without the factor between cuts, shape (n,)."""
-    return _integrate(
-        _by_node(*_tables(items, theta, used, nodes, patterns.above.dtype), patterns)
-    )[1]
+@jax.jit
+def reference(y: Array, data: MarginalData) -> Array:
+    """Log-likelihood of one group's patterns without the factor between cuts, shape (1, n)."""
+    items = split_items(y, *data.used.shape)
+    patterns = Patterns(data.patterns.above[0], data.patterns.both[0])
+    tables = _tables(items, data.nodes, data.used, data.nodes, patterns.above.dtype)
+    return _integrate(_by_node(*tables, patterns))[1][None]
 
 
 def _tables(

@@ -179,22 +179,31 @@ def _sample_items(
     most = responses.counts.sum((1, 2)).max()
     log_a, lowest, gaps = _unpack(mode.y, *used.shape)
     at = scores.integrate(responses, np.exp(log_a), _thresholds(log_a, lowest, gaps, used))
-    data = data._replace(nodes=jnp.asarray(layout.nodes_for_spread(float(at.sd.min()))))
+    nodes = layout.nodes_for_spread(float(at.sd.min()))
+    data = _trimmed(data)._replace(nodes=jnp.asarray(nodes))
     light = _in_float32(mode.y, data) if most <= _FLOAT32_ANSWERS else data
     chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
     log_a, lowest, gaps = _unpack(chains.y, *used.shape)
     return _Draws(chains, log_a, _thresholds(log_a, lowest, gaps, used), None, mode)
 
 
+def _trimmed(data: density.MarginalData) -> density.MarginalData:
+    """The same data with less padding: a draw costs what its patterns cost."""
+    size = layout.padded_size(int(np.count_nonzero(data.weight)))
+    return data._replace(
+        patterns=density.Patterns(*(part[..., :size] for part in data.patterns)),
+        weight=data.weight[:, :size],
+        reference=data.reference[:, :size],
+    )
+
+
 def _in_float32(y: NDArray[np.float64], data: density.MarginalData) -> density.MarginalData:
     """The same data with the sum over nodes in single precision, around the mode."""
-    patterns = density.Patterns(*(part.astype(jnp.float32) for part in data.patterns))
-    items = density.split_items(jnp.asarray(y), *data.used.shape)
-    first = density.Patterns(patterns.above[0], patterns.both[0])
-    reference = density.pattern_log_likelihood(items, data.nodes, first, data.used, data.nodes)
-    return data._replace(
-        patterns=patterns, weight=data.weight.astype(jnp.float32), reference=reference[None]
+    light = data._replace(
+        patterns=density.Patterns(*(part.astype(jnp.float32) for part in data.patterns)),
+        weight=data.weight.astype(jnp.float32),
     )
+    return light._replace(reference=density.reference(jnp.asarray(y), light))
 
 
 def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit:
@@ -243,7 +252,7 @@ def marginal_data(
 ) -> density.MarginalData:
     """The data of `density.marginal_log_density`, one block of patterns per group."""
     most = max(len(layout.distinct_patterns(responses.counts[rows])[1]) for rows in groups)
-    size = layout.padded_size(most)
+    size = layout.shared_size(most)
     blocks = [layout.pattern_counts(responses, rows, size) for rows in groups]
     above = np.stack([block.above.reshape(size, -1).T for block in blocks])
     below = np.stack([block.below.reshape(size, -1).T for block in blocks])

@@ -105,14 +105,12 @@ def _level(
         tie_b=level == "scalar",
     )
     mode = find_mode(density.marginal_log_density, start, data)
-    (means, log_sds), items = density.group_parameters(jnp.asarray(mode.y), data)
-    centre = np.array([float(mean) for mean in means])
-    spread = np.exp([float(log_sd) for log_sd in log_sds])
+    estimates = density.group_estimates(jnp.asarray(mode.y), data)
+    centre, spread, slopes, cuts = (np.asarray(part) for part in estimates)
     log_likelihood = 0.0
-    for rows, mean, sd, of_group in zip(groups, centre, spread, items, strict=True):
-        a = np.exp(np.asarray(of_group.log_a))
-        b = np.asarray(density.cut_points(of_group, data.used)) / a[:, None]
-        by_respondent = scores.integrate(responses, sd * a, (b - mean) / sd).log_likelihood
+    for rows, mean, sd, a, c in zip(groups, centre, spread, slopes, cuts, strict=True):
+        thresholds = (c / a[:, None] - mean) / sd
+        by_respondent = scores.integrate(responses, sd * a, thresholds).log_likelihood
         log_likelihood += float(by_respondent[rows].sum())
     free = _n_parameters(responses, len(groups), level)
     bic = free * float(np.log(responses.n_respondents)) - 2 * log_likelihood

@@ -64,6 +64,11 @@ def padded_size(n: int) -> int:
     return max(16, -(-n // step) * step)
 
 
+def shared_size(n: int) -> int:
+    """A power of two up to 4,096, for searches, which cost less than compiling them again."""
+    return max(16, 1 << (n - 1).bit_length()) if n <= 4096 else padded_size(n)
+
+
 def used_cuts(categories: tuple[tuple[int, ...], ...], n_cuts: int) -> NDArray[np.bool_]:
     """Which of the padded cuts each item has, shape (n_items, n_cuts)."""
     return np.arange(n_cuts) < np.array([len(observed) - 1 for observed in categories])[:, None]
