@@ -15,6 +15,7 @@ from calibration.errors import (
     TooFewRespondentsError,
     UnknownItemError,
 )
+from calibration.oddities import first_names, oddities
 
 _Column = NDArray[Any]
 
@@ -90,6 +91,9 @@ class Responses:
         order = tuple(items) if items is not None else tuple(np.unique(names).tolist())
         _refuse_unknown(reversed_items, order, "reversed_items")
         _refuse_duplicates(order)
+        _refuse_lone(
+            family, person_names[np.unique(persons[np.isin(names, order) & (weights > 0)])]
+        )
         low, high = scale or _seen_range(grades[np.isin(names, order)])
         columns = {
             name: (persons[rows], _keyed(grades[rows], low + high, name in reversed_items), rows)
@@ -226,6 +230,13 @@ def _refuse_unknown(named: Sequence[str], known: Sequence[str], argument: str) -
         )
 
 
+def _refuse_lone(family: str, respondents: NDArray[np.str_]) -> None:
+    if respondents.size == 1:
+        raise TooFewRespondentsError(
+            f"{family}: only respondent {respondents[0]} has an answer: at least 2 are needed"
+        )
+
+
 def _refuse_duplicates(items: Sequence[str]) -> None:
     twice = {name for name in items if items.count(name) > 1}
     if twice:
@@ -271,7 +282,10 @@ def _checked(
             f"{family}: one item ({items[0]}) answered once by each respondent: add an item"
         )
     names = np.array(respondents)
-    notes = _notes(items, categories, counts[answered])
+    notes = (
+        *_notes(items, categories, counts[answered]),
+        *oddities(items, categories, counts[answered], names[answered]),
+    )
     if not answered.all():
         notes = (*notes, _silent_note(names[~answered]))
     return Responses(
@@ -286,8 +300,7 @@ def _checked(
 
 
 def _silent_note(names: NDArray[np.str_]) -> str:
-    shown = ", ".join(names[:5].tolist()) + (", ..." if names.size > 5 else "")
-    return f"{names.size} respondents without an answer left out: {shown}"
+    return f"{names.size} respondents without an answer left out: {first_names(names)}"
 
 
 def _notes(

@@ -90,7 +90,7 @@ class MarginalData(NamedTuple):
 def cut_points(items: Items, used: Array) -> Array:
     """Increasing cut points c = a b, shape (n_items, n_cuts)."""
     gaps = jnp.where(used[:, 1:], jnp.exp(items.log_gap), 1.0)
-    steps = jnp.concatenate([jnp.zeros_like(gaps[:, :1]), jnp.cumsum(gaps, 1)], 1)
+    steps = jnp.concatenate([jnp.zeros((gaps.shape[0], 1)), jnp.cumsum(gaps, 1)], 1)
     return items.lowest[:, None] + steps
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calibration import density, layout, nuts, scores, summaries
 from calibration.data import Responses
-from calibration.errors import SettingError
+from calibration.errors import NotConvergedError, SettingError
 from calibration.newton import LogDensity, Mode, find_mode
 from calibration.results import (
     Diagnostics,
@@ -289,7 +289,11 @@ def _mode(
     report: _Report,
 ) -> Mode:
     report(Progress(responses.family, "mode", 0, 0))
-    mode = find_mode(log_density, start, data)
+    try:
+        mode = find_mode(log_density, start, data)
+    except NotConvergedError as error:
+        known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
+        raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
     report(Progress(responses.family, "mode", mode.iterations, mode.iterations))
     return mode
 

@@ -66,8 +66,9 @@ def find_mode(
             return Mode(y, value, hessian, slope, iteration)
         y, value, gradient, hessian = _advance(evaluate, data, y, step, value)
     raise NotConvergedError(
-        f"no mode after {max_iterations} Newton steps (slope {slope:.1e}): an item's categories "
-        "may hold too few answers to place its thresholds"
+        f"no mode after {max_iterations} Newton steps (slope {slope:.1e}): a parameter runs off "
+        "without end, as where two items are equal, one is keyed the other way, or a category "
+        "holds too few answers"
     )
 
 
