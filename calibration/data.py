@@ -91,10 +91,9 @@ class Responses:
         order = tuple(items) if items is not None else tuple(np.unique(names).tolist())
         _refuse_unknown(reversed_items, order, "reversed_items")
         _refuse_duplicates(order)
-        _refuse_lone(
-            family, person_names[np.unique(persons[np.isin(names, order) & (weights > 0)])]
-        )
-        low, high = scale or _seen_range(grades[np.isin(names, order)])
+        kept = np.isin(names, order)
+        _refuse_lone(family, person_names[np.unique(persons[kept & (weights > 0)])])
+        low, high = scale or _seen_range(grades[kept])
         columns = {
             name: (persons[rows], _keyed(grades[rows], low + high, name in reversed_items), rows)
             for name in order

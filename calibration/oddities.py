@@ -61,10 +61,11 @@ def _answered_again(
     if not 0 < len(again) <= _FEW * (answers > 0).sum():
         return []
     i, j = again[0]
-    return [
+    note = (
         f"respondent {respondents[i]} answered item {items[j]} {answers[i, j]} times and "
         f"{len(again) - 1} more did so, where the others answered once: are rows there twice?"
-    ]
+    )
+    return [note]
 
 
 def _equal_respondents(counts: NDArray[np.int64], respondents: NDArray[np.str_]) -> list[str]:
@@ -76,10 +77,8 @@ def _equal_respondents(counts: NDArray[np.int64], respondents: NDArray[np.str_])
     equal = rows[often[inverse.ravel()] > 1]
     if not equal.size:
         return []
-    return [
-        f"{equal.size} respondents have all answers equal to another's: "
-        f"{first_names(respondents[equal])}: is one there twice?"
-    ]
+    shown = first_names(respondents[equal])
+    return [f"{equal.size} respondents have all answers equal to another's: {shown}: is one twice?"]
 
 
 def _against_the_rest(items: tuple[str, ...], counts: NDArray[np.int64]) -> list[str]:
@@ -103,7 +102,5 @@ def _against_the_rest(items: tuple[str, ...], counts: NDArray[np.int64]) -> list
 def _two_items(items: tuple[str, ...], counts: NDArray[np.int64]) -> list[str]:
     if len(items) != 2 or counts.sum(2).max() > 1:
         return []
-    return [
-        f"items {items[0]} and {items[1]}: two items share one correlation, so only the prior tells "
-        "their discriminations apart"
-    ]
+    both = " and ".join(items)
+    return [f"items {both}: one correlation, so only the prior tells their discriminations apart"]
