@@ -164,10 +164,17 @@ class Responses:
     def regrouped(self, groups: ArrayLike) -> "Responses":
         """The same responses with other groups.
 
+        Args:
+            groups: Whole numbers, or labels such as a column of a survey holds (numbered in
+                sorted order), shape (n_respondents,).
+
         Raises:
             ShapeError: Not one group per respondent.
         """
-        labels = np.asarray(groups, np.int64)
+        labels = np.asarray(groups)
+        if labels.dtype.kind not in "iub":
+            labels = np.unique(labels.astype(str), return_inverse=True)[1].reshape(labels.shape)
+        labels = labels.astype(np.int64)
         if labels.shape != (self.n_respondents,):
             raise ShapeError(
                 f"{self.family}: {self.n_respondents} respondents but groups of shape "
