@@ -39,7 +39,7 @@ class Conformal:
         mean_size: Grades in a set, on average over the tested answers.
         n_calibrated: Answers that set the cutoff.
         n_tested: Answers that measured the coverage.
-        coverage_floor: Coverage below which chance alone falls once in 100 times.
+        coverage_floor: Coverage below which chance alone falls once in 1,000 times.
     """
 
     level: float
@@ -113,5 +113,5 @@ def _measured(
         mean_size=float((inside.sum(2) * test.sum(2)).sum() / n_tested),
         n_calibrated=n_calibrated,
         n_tested=n_tested,
-        coverage_floor=level - 2.326 * scatter,
+        coverage_floor=level - 3.09 * scatter,
     )
