@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from calibration.artefact import GrmArtefact as GrmArtefact
+    from calibration.conformal import Conformal as Conformal
+    from calibration.conformal import predict_sets as predict_sets
     from calibration.data import Responses as Responses
     from calibration.errors import CalibrationError as CalibrationError
+    from calibration.gates import Evidence as Evidence
     from calibration.gates import Gate as Gate
     from calibration.gates import judge as judge
     from calibration.grm import fit as fit
     from calibration.invariance import InvarianceRow as InvarianceRow
+    from calibration.invariance import ItemInvariance as ItemInvariance
+    from calibration.invariance import name_items as name_items
+    from calibration.predictive import FitCheck as FitCheck
+    from calibration.predictive import check_fit as check_fit
     from calibration.results import Fit as Fit
     from calibration.results import Progress as Progress
     from calibration.results import SamplerSettings as SamplerSettings
@@ -21,21 +28,32 @@ if TYPE_CHECKING:
     from calibration.runtime import configure as configure
     from calibration.simulate import Truth as Truth
     from calibration.simulate import simulate_grades as simulate_grades
+    from calibration.stability import Stability as Stability
+    from calibration.stability import compare_versions as compare_versions
 
 _HOMES = {
     "CalibrationError": "errors",
+    "Conformal": "conformal",
+    "Evidence": "gates",
     "Fit": "results",
+    "FitCheck": "predictive",
     "Gate": "gates",
     "GrmArtefact": "artefact",
     "InvarianceRow": "invariance",
+    "ItemInvariance": "invariance",
     "Progress": "results",
     "Responses": "data",
     "SamplerSettings": "results",
+    "Stability": "stability",
     "Summary": "results",
     "Truth": "simulate",
+    "check_fit": "predictive",
+    "compare_versions": "stability",
     "configure": "runtime",
     "fit": "grm",
     "judge": "gates",
+    "name_items": "invariance",
+    "predict_sets": "conformal",
     "simulate_grades": "simulate",
 }
 

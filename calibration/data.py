@@ -15,6 +15,7 @@ from calibration.errors import (
     TooFewRespondentsError,
     UnknownItemError,
 )
+from calibration.oddities import first_names, oddities
 
 _Column = NDArray[Any]
 
@@ -90,7 +91,9 @@ class Responses:
         order = tuple(items) if items is not None else tuple(np.unique(names).tolist())
         _refuse_unknown(reversed_items, order, "reversed_items")
         _refuse_duplicates(order)
-        low, high = scale or _seen_range(grades[np.isin(names, order)])
+        kept = np.isin(names, order)
+        _refuse_lone(family, person_names[np.unique(persons[kept & (weights > 0)])])
+        low, high = scale or _seen_range(grades[kept])
         columns = {
             name: (persons[rows], _keyed(grades[rows], low + high, name in reversed_items), rows)
             for name in order
@@ -161,10 +164,17 @@ class Responses:
     def regrouped(self, groups: ArrayLike) -> "Responses":
         """The same responses with other groups.
 
+        Args:
+            groups: Whole numbers, or labels such as a column of a survey holds (numbered in
+                sorted order), shape (n_respondents,).
+
         Raises:
             ShapeError: Not one group per respondent.
         """
-        labels = np.asarray(groups, np.int64)
+        labels = np.asarray(groups)
+        if labels.dtype.kind not in "iub":
+            labels = np.unique(labels.astype(str), return_inverse=True)[1].reshape(labels.shape)
+        labels = labels.astype(np.int64)
         if labels.shape != (self.n_respondents,):
             raise ShapeError(
                 f"{self.family}: {self.n_respondents} respondents but groups of shape "
@@ -226,6 +236,13 @@ def _refuse_unknown(named: Sequence[str], known: Sequence[str], argument: str) -
         )
 
 
+def _refuse_lone(family: str, respondents: NDArray[np.str_]) -> None:
+    if respondents.size == 1:
+        raise TooFewRespondentsError(
+            f"{family}: only respondent {respondents[0]} has an answer: at least 2 are needed"
+        )
+
+
 def _refuse_duplicates(items: Sequence[str]) -> None:
     twice = {name for name in items if items.count(name) > 1}
     if twice:
@@ -271,7 +288,10 @@ def _checked(
             f"{family}: one item ({items[0]}) answered once by each respondent: add an item"
         )
     names = np.array(respondents)
-    notes = _notes(items, categories, counts[answered])
+    notes = (
+        *_notes(items, categories, counts[answered]),
+        *oddities(items, categories, counts[answered], names[answered]),
+    )
     if not answered.all():
         notes = (*notes, _silent_note(names[~answered]))
     return Responses(
@@ -286,8 +306,7 @@ def _checked(
 
 
 def _silent_note(names: NDArray[np.str_]) -> str:
-    shown = ", ".join(names[:5].tolist()) + (", ..." if names.size > 5 else "")
-    return f"{names.size} respondents without an answer left out: {shown}"
+    return f"{names.size} respondents without an answer left out: {first_names(names)}"
 
 
 def _notes(

@@ -71,8 +71,9 @@ class MarginalData(NamedTuple):
 
     The dtype of ``patterns``, ``weight`` and ``reference`` is the one that the sum over nodes is
     done in. ``reference``, shape (n_groups, n), is subtracted from each pattern's log-likelihood
-    before the sum, which keeps float32 exact enough to sample by. ``tie_a``, ``tie_b`` and
-    ``prior_weight`` are numbers, 0 or 1, so that one compiled program serves every model.
+    before the sum, which keeps float32 exact enough to sample by. ``tie_a`` and ``tie_b``, shape
+    (n_items,), and ``prior_weight`` are numbers, 0 or 1, so that one compiled program serves every
+    model.
     """
 
     patterns: Patterns
@@ -89,7 +90,7 @@ class MarginalData(NamedTuple):
 def cut_points(items: Items, used: Array) -> Array:
     """Increasing cut points c = a b, shape (n_items, n_cuts)."""
     gaps = jnp.where(used[:, 1:], jnp.exp(items.log_gap), 1.0)
-    steps = jnp.concatenate([jnp.zeros_like(gaps[:, :1]), jnp.cumsum(gaps, 1)], 1)
+    steps = jnp.concatenate([jnp.zeros((gaps.shape[0], 1)), jnp.cumsum(gaps, 1)], 1)
     return items.lowest[:, None] + steps
 
 
@@ -165,37 +166,49 @@ def marginal_log_density(y: Array, data: MarginalData) -> Array:
     return likelihood + data.prior_weight * prior + _unused(y, data)
 
 
+@jax.jit
+def group_estimates(y: Array, data: MarginalData) -> tuple[Array, Array, Array, Array]:
+    """Mean and sd of theta, a and cut points of each group, stacked along the first axis."""
+    (means, log_sds), items = group_parameters(y, data)
+    return (
+        jnp.stack(means),
+        jnp.exp(jnp.stack(log_sds)),
+        jnp.stack([jnp.exp(of_group.log_a) for of_group in items]),
+        jnp.stack([cut_points(of_group, data.used) for of_group in items]),
+    )
+
+
 def group_parameters(
     y: Array, data: MarginalData
 ) -> tuple[tuple[list[Array], list[Array]], list[Items]]:
     """Means and log sds of theta, and item coordinates, for each group, with ties applied.
 
-    With discriminations free, theta is N(0, 1) in each group. With them tied, its sd is free
-    outside the first group; with thresholds tied too, so is its mean.
+    With discriminations free, theta is N(0, 1) in each group. With any of them tied, its sd is
+    free outside the first group; with any thresholds tied too, so is its mean.
     """
     blocks, tail = _blocks(y, data)
     first = blocks[0]
     means, log_sds, items = [jnp.zeros(())], [jnp.zeros(())], [first]
     for g, block in enumerate(blocks[1:]):
-        means.append(data.tie_b * tail[g, 0])
-        log_sds.append(data.tie_a * tail[g, 1])
+        means.append(data.tie_b.max() * tail[g, 0])
+        log_sds.append(data.tie_a.max() * tail[g, 1])
         items.append(
             Items(
                 jnp.where(data.tie_a > 0, first.log_a, block.log_a),
                 jnp.where(data.tie_b > 0, first.lowest, block.lowest),
-                jnp.where(data.tie_b > 0, first.log_gap, block.log_gap),
+                jnp.where(data.tie_b[:, None] > 0, first.log_gap, block.log_gap),
             )
         )
     return (means, log_sds), items
 
 
-def pattern_log_likelihood(
-    items: Items, theta: Array, patterns: Patterns, used: Array, nodes: Array
-) -> Array:
-    """Log-likelihood of each pattern without the factor between cuts, shape (n,)."""
-    return _integrate(
-        _by_node(*_tables(items, theta, used, nodes, patterns.above.dtype), patterns)
-    )[1]
+@jax.jit
+def reference(y: Array, data: MarginalData) -> Array:
+    """Log-likelihood of one group's patterns without the factor between cuts, shape (1, n)."""
+    items = split_items(y, *data.used.shape)
+    patterns = Patterns(data.patterns.above[0], data.patterns.both[0])
+    tables = _tables(items, data.nodes, data.used, data.nodes, patterns.above.dtype)
+    return _integrate(_by_node(*tables, patterns))[1][None]
 
 
 def _tables(
@@ -311,8 +324,9 @@ def _unused(y: Array, data: MarginalData) -> Array:
     total = _unused_gaps(blocks[0], data.used)
     for g, block in enumerate(blocks[1:]):
         log_gap = block.log_gap**2
-        gap_free = jnp.where(data.used[:, 1:], data.tie_b * log_gap, log_gap)
-        total -= 0.5 * data.tie_a * jnp.sum(block.log_a**2)
-        total -= 0.5 * (data.tie_b * jnp.sum(block.lowest**2) + jnp.sum(gap_free))
-        total -= 0.5 * ((1 - data.tie_b) * tail[g, 0] ** 2 + (1 - data.tie_a) * tail[g, 1] ** 2)
+        gap_free = jnp.where(data.used[:, 1:], data.tie_b[:, None] * log_gap, log_gap)
+        total -= 0.5 * jnp.sum(data.tie_a * block.log_a**2)
+        total -= 0.5 * (jnp.sum(data.tie_b * block.lowest**2) + jnp.sum(gap_free))
+        total -= 0.5 * (1 - data.tie_b.max()) * tail[g, 0] ** 2
+        total -= 0.5 * (1 - data.tie_a.max()) * tail[g, 1] ** 2
     return total

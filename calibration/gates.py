@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from calibration.results import Fit
 
 if TYPE_CHECKING:
+    from calibration.conformal import Conformal
     from calibration.invariance import InvarianceRow
+    from calibration.predictive import FitCheck
+    from calibration.stability import Stability
 
 R_HAT_LIMIT = 1.01
 ESS_FLOOR = 400.0
@@ -15,6 +18,8 @@ E_BFMI_FLOOR = 0.3
 CATEGORY_FLOOR = 5
 DISCRIMINATION_RANGE = (0.2, 5.0)
 SLOPE_LIMIT = 1e-4
+FIT_P_VALUE = 0.01
+RESIDUAL_LIMIT = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +45,37 @@ class Gate:
     advisory: bool = False
 
 
-def judge(fit: Fit, invariance: Sequence["InvarianceRow"] = ()) -> tuple[Gate, ...]:
-    """Every gate for a fit, in order of number; 8 only where invariance was compared."""
-    gates = (
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What gates beyond the first six look at; None where it was not worked out."""
+
+    fit_check: "FitCheck | None" = None
+    prediction_sets: "Conformal | None" = None
+    stability: "Stability | None" = None
+
+
+def judge(
+    fit: Fit, invariance: Sequence["InvarianceRow"] = (), evidence: Evidence | None = None
+) -> tuple[Gate, ...]:
+    """Every gate for a fit, in order of number; 7 to 10 only where there is evidence."""
+    said = evidence or Evidence()
+    gates = [
         convergence(fit),
         effective_sample_size(fit),
         divergences(fit),
         energy(fit),
         category_use(fit),
         discrimination(fit),
-    )
-    return (*gates, metric_invariance(invariance)) if invariance else gates
+    ]
+    if said.fit_check is not None:
+        gates.append(model_fit(said.fit_check))
+    if invariance:
+        gates.append(metric_invariance(invariance))
+    if said.prediction_sets is not None:
+        gates.append(coverage(said.prediction_sets))
+    if said.stability is not None:
+        gates.append(stability(said.stability))
+    return tuple(gates)
 
 
 def held(gates: Sequence[Gate]) -> bool:
@@ -152,6 +177,49 @@ def discrimination(fit: Fit) -> Gate:
         a,
         low <= a <= high,
         f"the discrimination nearest to a bound, or furthest beyond, is {a:.2f}, item {item}{hint}",
+    )
+
+
+def model_fit(check: "FitCheck") -> Gate:
+    """Gate 7: residual correlations no larger than chance makes them, or at most 0.08.
+
+    Thousands of respondents show any misfit; what matters is its size (Hu & Bentler 1999).
+    """
+    pair = " and ".join(check.worst_pair)
+    return _gate(
+        (7, "fit"),
+        f"p >= {FIT_P_VALUE}, or residual correlations <= {RESIDUAL_LIMIT}",
+        check.excess,
+        check.p_value >= FIT_P_VALUE or check.excess <= RESIDUAL_LIMIT,
+        f"residual correlations beyond chance are {check.excess:.3f} (p {check.p_value:.2f}); the "
+        f"largest, {check.worst_residual:+.2f}, is between items {pair}",
+    )
+
+
+def coverage(sets: "Conformal") -> Gate:
+    """Gate 9: prediction sets hold the real grade as often as they say, chance allowed for."""
+    return _gate(
+        (9, "conformal coverage"),
+        f">= {sets.coverage_floor:.3f}",
+        sets.coverage,
+        sets.coverage >= sets.coverage_floor,
+        f"sets at {sets.level:.0%} held {sets.coverage:.1%} of {sets.n_tested} answers, with "
+        f"{sets.mean_size:.1f} grades on average",
+    )
+
+
+def stability(found: "Stability") -> Gate:
+    """Gate 10: no parameter moved from the promoted version beyond chance, once linked."""
+    if found.n_parameters == 0:
+        reason = "no item has the promoted version's name and categories"
+        return Gate(10, "stability", "a common item", None, False, reason)
+    lacking = f"; not compared: {', '.join(found.not_compared)}" if found.not_compared else ""
+    return _gate(
+        (10, "stability"),
+        f"<= {found.limit:.2f} pooled standard errors",
+        found.largest,
+        found.largest <= found.limit,
+        f"{found.parameter} moved furthest, by {found.largest:.2f} pooled standard errors{lacking}",
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calibration import density, layout, nuts, scores, summaries
 from calibration.data import Responses
-from calibration.errors import SettingError
+from calibration.errors import NotConvergedError, SettingError
 from calibration.newton import LogDensity, Mode, find_mode
 from calibration.results import (
     Diagnostics,
@@ -179,22 +179,31 @@ def _sample_items(
     most = responses.counts.sum((1, 2)).max()
     log_a, lowest, gaps = _unpack(mode.y, *used.shape)
     at = scores.integrate(responses, np.exp(log_a), _thresholds(log_a, lowest, gaps, used))
-    data = data._replace(nodes=jnp.asarray(layout.nodes_for_spread(float(at.sd.min()))))
+    nodes = layout.nodes_for_spread(float(at.sd.min()))
+    data = _trimmed(data)._replace(nodes=jnp.asarray(nodes))
     light = _in_float32(mode.y, data) if most <= _FLOAT32_ANSWERS else data
     chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
     log_a, lowest, gaps = _unpack(chains.y, *used.shape)
     return _Draws(chains, log_a, _thresholds(log_a, lowest, gaps, used), None, mode)
 
 
+def _trimmed(data: density.MarginalData) -> density.MarginalData:
+    """The same data with less padding: a draw costs what its patterns cost."""
+    size = layout.padded_size(int(np.count_nonzero(data.weight)))
+    return data._replace(
+        patterns=density.Patterns(*(part[..., :size] for part in data.patterns)),
+        weight=data.weight[:, :size],
+        reference=data.reference[:, :size],
+    )
+
+
 def _in_float32(y: NDArray[np.float64], data: density.MarginalData) -> density.MarginalData:
     """The same data with the sum over nodes in single precision, around the mode."""
-    patterns = density.Patterns(*(part.astype(jnp.float32) for part in data.patterns))
-    items = density.split_items(jnp.asarray(y), *data.used.shape)
-    first = density.Patterns(patterns.above[0], patterns.both[0])
-    reference = density.pattern_log_likelihood(items, data.nodes, first, data.used, data.nodes)
-    return data._replace(
-        patterns=patterns, weight=data.weight.astype(jnp.float32), reference=reference[None]
+    light = data._replace(
+        patterns=density.Patterns(*(part.astype(jnp.float32) for part in data.patterns)),
+        weight=data.weight.astype(jnp.float32),
     )
+    return light._replace(reference=density.reference(jnp.asarray(y), light))
 
 
 def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit:
@@ -232,18 +241,30 @@ def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit
     )
 
 
+def penalised_estimates(
+    responses: Responses,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """a, (n_items,), and b, (n_items, n_cuts), at the mode, the priors a weak penalty.
+
+    Unlike maximum likelihood it is finite for ten respondents, or a category nobody used.
+    """
+    everyone = np.ones(responses.n_respondents, bool)
+    data = marginal_data(responses, [everyone], prior_weight=1.0)
+    mode = find_mode(density.marginal_log_density, start_items(responses), data)
+    log_a, lowest, gaps = _unpack(mode.y, *data.used.shape)
+    return np.exp(log_a), _thresholds(log_a, lowest, gaps, np.asarray(data.used))
+
+
 def marginal_data(
     responses: Responses,
     groups: list[NDArray[np.bool_]],
     *,
     prior_weight: float,
-    tie_a: bool = False,
-    tie_b: bool = False,
     nodes: NDArray[np.float64] | None = None,
 ) -> density.MarginalData:
-    """The data of `density.marginal_log_density`, one block of patterns per group."""
+    """The data of `density.marginal_log_density`, a block of patterns per group, nothing tied."""
     most = max(len(layout.distinct_patterns(responses.counts[rows])[1]) for rows in groups)
-    size = layout.padded_size(most)
+    size = layout.shared_size(most)
     blocks = [layout.pattern_counts(responses, rows, size) for rows in groups]
     above = np.stack([block.above.reshape(size, -1).T for block in blocks])
     below = np.stack([block.below.reshape(size, -1).T for block in blocks])
@@ -254,8 +275,8 @@ def marginal_data(
         used=jnp.asarray(blocks[0].used),
         nodes=jnp.asarray(layout.theta_nodes(responses) if nodes is None else nodes),
         reference=jnp.zeros((len(blocks), size)),
-        tie_a=jnp.asarray(float(tie_a)),
-        tie_b=jnp.asarray(float(tie_b)),
+        tie_a=jnp.zeros(len(responses.items)),
+        tie_b=jnp.zeros(len(responses.items)),
         prior_weight=jnp.asarray(prior_weight),
     )
 
@@ -268,7 +289,11 @@ def _mode(
     report: _Report,
 ) -> Mode:
     report(Progress(responses.family, "mode", 0, 0))
-    mode = find_mode(log_density, start, data)
+    try:
+        mode = find_mode(log_density, start, data)
+    except NotConvergedError as error:
+        known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
+        raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
     report(Progress(responses.family, "mode", mode.iterations, mode.iterations))
     return mode
 

@@ -11,7 +11,7 @@ are of the data alone, at those estimates.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +53,25 @@ class InvarianceRow:
     group_sds: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ItemInvariance:
+    """Whether an item asks the same of each group.
+
+    Attributes:
+        item: Its name.
+        likelihood_ratio: Twice the log-likelihood that its own parameters per group gain.
+        n_parameters: How many they are: the degrees of freedom.
+        delta_bic: BIC with the item free less that with it tied. Below 0 it differs.
+        invariant: Whether it is the same in each group.
+    """
+
+    item: str
+    likelihood_ratio: float
+    n_parameters: int
+    delta_bic: float
+    invariant: bool
+
+
 def split_groups(n: int, seed: int) -> NDArray[np.int64]:
     """Two random halves, for respondents without groups of their own, shape (n,)."""
     return np.random.default_rng(seed).permutation(n).astype(np.int64) % 2
@@ -69,6 +88,63 @@ def compare(responses: Responses) -> tuple[InvarianceRow, ...]:
         TooFewRespondentsError: A group of one.
         NotConvergedError: A level has no mode.
     """
+    study = _study(responses)
+    start = _start(study)
+    rows: list[InvarianceRow] = []
+    for level in LEVELS:
+        tied = np.ones(len(responses.items))
+        found = _fit(study, tied * (level != "configural"), tied * (level == "scalar"), start)
+        rows.append(_row(study, level, found, rows[-1] if rows else None))
+        start = found.y
+    return tuple(rows)
+
+
+def name_items(responses: Responses) -> tuple[ItemInvariance, ...]:
+    """Find the items whose parameters differ between groups.
+
+    All items are tied at first. Each is freed alone, and the one whose BIC falls furthest stays
+    free; then the others are tried again beside it, until none falls (purification: the items
+    that stay tied are what the groups are compared by). At least one item stays tied.
+
+    Returns:
+        One per item, in their order.
+
+    Raises:
+        CalibrationError: As `compare`.
+    """
+    study = _study(responses)
+    n = len(responses.items)
+    free = np.zeros(n, bool)
+    base = _freed(study, free, _start(study))
+    said: dict[int, ItemInvariance] = {}
+    while free.sum() < n - 1:
+        tried = {
+            j: _freed(study, free | (np.arange(n) == j), base.y) for j in range(n) if not free[j]
+        }
+        found = {j: _item(study, j, fit, base) for j, fit in tried.items()}
+        said.update(found)
+        worst = min(found, key=lambda j: found[j].delta_bic)
+        if found[worst].invariant:
+            break
+        free[worst] = True
+        base = tried[worst]
+    return tuple(said[j] for j in range(n))
+
+
+class _Study(NamedTuple):
+    responses: Responses
+    groups: list[NDArray[np.bool_]]
+    data: density.MarginalData
+
+
+class _Found(NamedTuple):
+    y: NDArray[np.float64]
+    log_likelihood: float
+    means: NDArray[np.float64]
+    sds: NDArray[np.float64]
+
+
+def _study(responses: Responses) -> _Study:
     labels, sizes = np.unique(responses.groups, return_counts=True)
     if labels.size < 2:
         raise SettingError(
@@ -80,54 +156,59 @@ def compare(responses: Responses) -> tuple[InvarianceRow, ...]:
             "group two or more"
         )
     groups = [responses.groups == label for label in labels]
-    start = np.concatenate(
-        [np.tile(grm.start_items(responses), len(groups)), np.zeros(2 * len(groups) - 2)]
-    )
-    rows: list[InvarianceRow] = []
-    for level in LEVELS:
-        row, start = _level(responses, groups, level, start, rows[-1] if rows else None)
-        rows.append(row)
-    return tuple(rows)
+    return _Study(responses, groups, grm.marginal_data(responses, groups, prior_weight=1.0))
 
 
-def _level(
-    responses: Responses,
-    groups: list[NDArray[np.bool_]],
-    level: Level,
+def _start(study: _Study) -> NDArray[np.float64]:
+    n = len(study.groups)
+    return np.concatenate([np.tile(grm.start_items(study.responses), n), np.zeros(2 * n - 2)])
+
+
+def _freed(study: _Study, free: NDArray[np.bool_], start: NDArray[np.float64]) -> _Found:
+    tied = (~free).astype(np.float64)
+    return _fit(study, tied, tied, start)
+
+
+def _fit(
+    study: _Study,
+    tie_a: NDArray[np.float64],
+    tie_b: NDArray[np.float64],
     start: NDArray[np.float64],
-    before: InvarianceRow | None,
-) -> tuple[InvarianceRow, NDArray[np.float64]]:
-    data = grm.marginal_data(
-        responses,
-        groups,
-        prior_weight=1.0,
-        tie_a=level != "configural",
-        tie_b=level == "scalar",
-    )
+) -> _Found:
+    data = study.data._replace(tie_a=jnp.asarray(tie_a), tie_b=jnp.asarray(tie_b))
     mode = find_mode(density.marginal_log_density, start, data)
-    (means, log_sds), items = density.group_parameters(jnp.asarray(mode.y), data)
-    centre = np.array([float(mean) for mean in means])
-    spread = np.exp([float(log_sd) for log_sd in log_sds])
+    estimates = density.group_estimates(jnp.asarray(mode.y), data)
+    means, sds, slopes, cuts = (np.asarray(part) for part in estimates)
     log_likelihood = 0.0
-    for rows, mean, sd, of_group in zip(groups, centre, spread, items, strict=True):
-        a = np.exp(np.asarray(of_group.log_a))
-        b = np.asarray(density.cut_points(of_group, data.used)) / a[:, None]
-        by_respondent = scores.integrate(responses, sd * a, (b - mean) / sd).log_likelihood
+    for rows, mean, sd, a, c in zip(study.groups, means, sds, slopes, cuts, strict=True):
+        thresholds = (c / a[:, None] - mean) / sd
+        by_respondent = scores.integrate(study.responses, sd * a, thresholds).log_likelihood
         log_likelihood += float(by_respondent[rows].sum())
-    free = _n_parameters(responses, len(groups), level)
-    bic = free * float(np.log(responses.n_respondents)) - 2 * log_likelihood
+    return _Found(mode.y, log_likelihood, means, sds)
+
+
+def _row(study: _Study, level: Level, found: _Found, before: InvarianceRow | None) -> InvarianceRow:
+    free = _n_parameters(study.responses, len(study.groups), level)
+    bic = free * float(np.log(study.responses.n_respondents)) - 2 * found.log_likelihood
     delta = 0.0 if before is None else bic - before.bic
     return InvarianceRow(
         level=level,
-        log_likelihood=log_likelihood,
+        log_likelihood=found.log_likelihood,
         n_parameters=free,
-        aic=2 * free - 2 * log_likelihood,
+        aic=2 * free - 2 * found.log_likelihood,
         bic=bic,
         delta_bic=delta,
         holds=delta <= 0 and (before is None or before.holds),
-        group_means=tuple(centre.tolist()),
-        group_sds=tuple(spread.tolist()),
-    ), mode.y
+        group_means=tuple(found.means.tolist()),
+        group_sds=tuple(found.sds.tolist()),
+    )
+
+
+def _item(study: _Study, j: int, free: _Found, tied: _Found) -> ItemInvariance:
+    n_parameters = (len(study.groups) - 1) * len(study.responses.categories[j])
+    gain = 2 * (free.log_likelihood - tied.log_likelihood)
+    delta = n_parameters * float(np.log(study.responses.n_respondents)) - gain
+    return ItemInvariance(study.responses.items[j], gain, n_parameters, delta, delta >= 0)
 
 
 def _n_parameters(responses: Responses, n_groups: int, level: Level) -> int:

@@ -64,6 +64,11 @@ def padded_size(n: int) -> int:
     return max(16, -(-n // step) * step)
 
 
+def shared_size(n: int) -> int:
+    """A power of two up to 4,096, for searches, which cost less than compiling them again."""
+    return max(16, 1 << (n - 1).bit_length()) if n <= 4096 else padded_size(n)
+
+
 def used_cuts(categories: tuple[tuple[int, ...], ...], n_cuts: int) -> NDArray[np.bool_]:
     """Which of the padded cuts each item has, shape (n_items, n_cuts)."""
     return np.arange(n_cuts) < np.array([len(observed) - 1 for observed in categories])[:, None]
@@ -77,7 +82,7 @@ def theta_nodes(responses: Responses) -> NDArray[np.float64]:
     one unit of information on a steep item; surveys keep 0.3, which steep items need.
     """
     most = int(responses.counts.sum((1, 2)).max())
-    return _evenly(min(0.3, 1.0 / np.sqrt(1.0 + most)))
+    return _evenly(_half_octave(0.3, 1.0 / np.sqrt(1.0 + most)))
 
 
 def nodes_for_spread(narrowest: float) -> NDArray[np.float64]:
@@ -85,11 +90,13 @@ def nodes_for_spread(narrowest: float) -> NDArray[np.float64]:
 
     Their number is one of a few, so that families share compiled programs.
     """
-    spacing = 1.25 * narrowest
-    steps = next(
-        (0.4 / 2 ** (half / 2) for half in range(20) if 0.4 / 2 ** (half / 2) <= spacing), spacing
-    )
-    return _evenly(steps)
+    return _evenly(_half_octave(0.4, 1.25 * narrowest))
+
+
+def _half_octave(widest: float, at_most: float) -> float:
+    """The first of widest, widest / sqrt(2), widest / 2, ... that is small enough."""
+    spacings = (widest / 2 ** (half / 2) for half in range(20))
+    return next((spacing for spacing in spacings if spacing <= at_most), at_most)
 
 
 def _evenly(spacing: float) -> NDArray[np.float64]:

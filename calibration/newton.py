@@ -15,6 +15,7 @@ from calibration.errors import NotConvergedError
 
 Data = Any  # a pytree of arrays, which JAX cannot type further
 LogDensity = Callable[[Array, Data], Array]
+_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +66,25 @@ def find_mode(
             return Mode(y, value, hessian, slope, iteration)
         y, value, gradient, hessian = _advance(evaluate, data, y, step, value)
     raise NotConvergedError(
-        f"no mode after {max_iterations} Newton steps (slope {slope:.1e}): an item's categories "
-        "may hold too few answers to place its thresholds"
+        f"no mode after {max_iterations} Newton steps (slope {slope:.1e}): a parameter runs off "
+        "without end, as where two items are equal, one is keyed the other way, or a category "
+        "holds too few answers"
     )
 
 
 @lru_cache(maxsize=32)
 def _compiled(log_density: LogDensity) -> Callable[[Any, Any], tuple[Array, Array, Array]]:
     def evaluate(y: Array, data: Data) -> tuple[Array, Array, Array]:
-        slope = jax.grad(log_density)
+        def with_value(point: Array) -> tuple[Array, Array]:
+            value, slope = jax.value_and_grad(log_density)(point, data)
+            return slope, value
 
-        def column(direction: Array) -> Array:
-            turned: Array = jax.jvp(lambda point: slope(point, data), (y,), (direction,))[1]
-            return turned
-
+        slope, column, value = jax.linearize(with_value, y, has_aux=True)
         # In batches: all columns at once would hold n times the table of patterns by nodes.
-        hessian = jax.lax.map(column, jnp.eye(y.size), batch_size=min(y.size, 8))
-        return log_density(y, data), slope(y, data), hessian
+        # Whole batches, because a smaller last one would be compiled as well.
+        directions = jnp.eye(-(-y.size // _BATCH) * _BATCH, y.size)
+        hessian = jax.lax.map(column, directions, batch_size=_BATCH)[: y.size]
+        return value, slope, hessian
 
     return jax.jit(evaluate)
 

@@ -23,7 +23,7 @@ from numpyro.infer.hmc import hmc
 from calibration.newton import Data, LogDensity
 from calibration.results import Phase, SamplerSettings
 
-_BLOCK = 500
+_BLOCK = 100  # draws between two words of progress
 _State = Any  # NumPyro's HMCState, untyped
 
 
@@ -190,11 +190,8 @@ def _program(
         mesh = Mesh(np.array(devices[:width]), ("chain",))
         spec: Any = PartitionSpec  # untyped
         split, whole = spec("chain"), spec()
-        advances = jax.shard_map(
-            advances,
-            mesh=mesh,
-            in_specs=(split, whole, whole),
-            out_specs=split,
-            check_vma=False,
-        )
+        over_chains = partial(jax.shard_map, mesh=mesh, out_specs=split, check_vma=False)
+        # The first states must lie as the later ones do, or `advances` is compiled twice.
+        starts = over_chains(starts, in_specs=(split, whole))
+        advances = over_chains(advances, in_specs=(split, whole, whole))
     return _Compiled(jax.jit(starts), jax.jit(advances))

@@ -38,17 +38,48 @@ def integrate(
         nodes: Evenly spaced; `layout.theta_nodes` without it.
     """
     theta = theta_nodes(responses) if nodes is None else nodes
-    table = log_category_probabilities(responses, discrimination, thresholds, theta)
-    counts = responses.counts.reshape(responses.n_respondents, -1).astype(float)
-    log_weight = -0.5 * theta**2
-    joint = counts @ table.reshape(counts.shape[1], -1)
-    joint += log_weight - np.log(np.exp(log_weight).sum())
+    joint = _joint(responses, responses.counts, (discrimination, thresholds), theta)
     top = joint.max(1)
     share = np.exp(joint - top[:, None])
     total = share.sum(1)
     mean = share @ theta / total
     variance = share @ theta**2 / total - mean**2
     return Quadrature(top + np.log(total), mean, np.sqrt(np.maximum(variance, 0.0)))
+
+
+def posterior_on_nodes(
+    responses: Responses,
+    counts: NDArray[np.int64],
+    items: tuple[NDArray[np.float64], NDArray[np.float64]],
+    nodes: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Density of theta on the nodes, its highest point 1, shape (n, n_nodes).
+
+    Args:
+        responses: Says which categories the items have.
+        counts: Answers of any respondents, shape (n, n_items, n_categories_max).
+        items: Discriminations (n_items,) and thresholds (n_items, n_cuts).
+        nodes: Evenly spaced.
+    """
+    joint = _joint(responses, counts, items, nodes)
+    share: NDArray[np.float64] = np.exp(joint - joint.max(1, keepdims=True))
+    return share
+
+
+def _joint(
+    responses: Responses,
+    counts: NDArray[np.int64],
+    items: tuple[NDArray[np.float64], NDArray[np.float64]],
+    theta: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Log joint density of answers and node, shape (n, n_nodes)."""
+    table = log_category_probabilities(responses, *items, theta)
+    log_weight = -0.5 * theta**2
+    joint: NDArray[np.float64] = counts.reshape(len(counts), -1).astype(float) @ table.reshape(
+        -1, theta.size
+    )
+    joint += log_weight - np.log(np.exp(log_weight).sum())
+    return joint
 
 
 def log_category_probabilities(

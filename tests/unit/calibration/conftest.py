@@ -1,6 +1,7 @@
 import csv
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,14 @@ from calibration.results import Fit, SamplerSettings
 from calibration.simulate import Truth, simulate_grades
 
 REVERSED = ("A1", "C4", "C5", "E1", "E2", "O2", "O5")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_programs_are_kept(request: pytest.FixtureRequest) -> None:
+    """In pytest's cache (which --cache-clear empties): most of these tests' time is compiling."""
+    jax.config.update("jax_compilation_cache_dir", str(request.config.cache.mkdir("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from calibration import density, grm, layout, scores
 from calibration.curves import category_probabilities
 from calibration.data import Responses
 from calibration.errors import SettingError
+from calibration.newton import _compiled as evaluate
 from calibration.newton import find_mode
 from calibration.nuts import whitening
 from calibration.results import Fit, Progress, SamplerSettings
@@ -140,14 +141,13 @@ def test_integrating_agrees_with_an_adaptive_rule() -> None:
 
 
 def test_the_compiled_likelihood_is_the_plain_one() -> None:
-    responses = survey(60)
-    data = grm.marginal_data(responses, [np.ones(60, bool)], prior_weight=0.0)
+    responses = survey(400)
+    data = grm.marginal_data(responses, [np.ones(400, bool)], prior_weight=0.0)
     y = grm.start_items(responses) + 0.1
-    items = density.split_items(y, 4, 2)
-    a = np.exp(np.asarray(items.log_a))
-    b = np.asarray(density.cut_points(items, data.used)) / a[:, None]
-    expected = scores.integrate(responses, a, b).log_likelihood.sum()
-    assert float(density.marginal_log_density(y, data)) == pytest.approx(expected, rel=1e-12)
+    a, c = (np.asarray(part)[0] for part in density.group_estimates(y, data)[2:])
+    expected = scores.integrate(responses, a, c / a[:, None]).log_likelihood.sum()
+    value = evaluate(density.marginal_log_density)(y, data)[0]
+    assert float(value) == pytest.approx(expected, rel=1e-12)
 
 
 def test_newton_ends_where_the_slope_is_zero() -> None:
@@ -155,8 +155,9 @@ def test_newton_ends_where_the_slope_is_zero() -> None:
     data = grm.marginal_data(responses, [np.ones(400, bool)], prior_weight=1.0)
     mode = find_mode(density.marginal_log_density, grm.start_items(responses), data)
     assert mode.gradient_max < 1e-6
+    value = evaluate(density.marginal_log_density)
     for direction in np.random.default_rng(0).standard_normal((5, mode.y.size)):
-        assert float(density.marginal_log_density(mode.y + 0.01 * direction, data)) < mode.value
+        assert float(value(mode.y + 0.01 * direction, data)[0]) < mode.value
     scale = whitening(mode.hessian)
     np.testing.assert_allclose(scale.T @ -mode.hessian @ scale, np.eye(mode.y.size), atol=1e-8)
 
@@ -188,6 +189,7 @@ def test_progress_is_told_to_the_end(smoke: Responses, short: SamplerSettings) -
     told: list[Progress] = []
     grm.fit(smoke, seed=3, sampler=short, progress=told.append)
     assert [step.phase for step in told if step.done == 0] == ["mode", "compile"]
+    assert [step.done for step in told if step.phase == "draws"] == [100, 200, 300]
     assert told[-1] == Progress("openness", "draws", 300, 300, 0)
 
 
@@ -197,8 +199,9 @@ def test_two_respondents_have_a_density_with_a_slope() -> None:
     )
     data = grm._joint_data(responses)
     y = np.concatenate([np.zeros(2), grm.start_items(responses)])
-    assert np.isfinite(density.joint_log_density(y, data))
-    assert np.isfinite(jax.grad(density.joint_log_density)(y, data)).all()
+    value, slope = jax.jit(jax.value_and_grad(density.joint_log_density))(y, data)
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
 
 
 def test_settings_out_of_range_are_refused(smoke: Responses) -> None:

@@ -90,5 +90,6 @@ def test_equal_items_and_single_answers_are_noted() -> None:
 def test_regrouping_wants_one_group_per_respondent() -> None:
     responses = Responses.from_columns("f", WHO, ITEM, GRADE)
     assert responses.regrouped([3, 4]).groups.tolist() == [3, 4]
+    assert responses.regrouped(["west", "east"]).groups.tolist() == [1, 0]
     with pytest.raises(ShapeError, match="2 respondents"):
         responses.regrouped([1])
