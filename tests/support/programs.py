@@ -6,9 +6,7 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import grpc
 import pytest
 
 import nexus as front_door
 from infra.ledger import open_ledger
 from infra.ports import StepRecord
+from tests.support.google_emulator import google_emulator
 
 ROOT = Path(front_door.__file__).parents[1]
 PATIENCE_SECONDS = 60.0
@@ -194,50 +192,6 @@ def children_of_training(home: Path) -> list[int]:
             if "infra.trainer.child" in command and str(home) in command and not ended:
                 found.append(int(folder.name))
     return found
-
-
-@contextlib.contextmanager
-def google_emulator() -> Iterator[str]:
-    """Google's Pub/Sub emulator; skips the test when it is not installed."""
-    java, jar = shutil.which("java"), _emulator_jar()
-    if java is None or jar is None:
-        pytest.skip("Google's Pub/Sub emulator (gcloud component and java) is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        target = f"127.0.0.1:{probe.getsockname()[1]}"
-    host, _, port = target.partition(":")
-    main = "com.google.cloud.pubsub.testing.v1.Main"
-    process = subprocess.Popen(
-        [java, "-cp", str(jar), main, f"--host={host}", f"--port={port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with grpc.insecure_channel(target) as channel:
-            grpc.channel_ready_future(channel).result(timeout=60)
-        yield target
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _emulator_jar() -> Path | None:
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        return None
-    asked = subprocess.run(
-        [gcloud, "info", "--format=value(installation.sdk_root)"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    roots = [Path(asked.stdout.strip() or "/nowhere"), Path(gcloud).resolve().parents[1]]
-    for root in roots:
-        jars = root.glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar")
-        if jar := next(jars, None):
-            return jar
-    return None
 
 
 # --- fixtures, taken into the conftest of each folder that runs the program ---------------------

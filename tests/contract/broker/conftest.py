@@ -3,89 +3,27 @@
 import asyncio
 import contextlib
 import json
-import shutil
-import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import grpc
 import pytest
 
+from embedded_pubsub import Server
 from faststream_pubsub import PubSubBroker, TestPubSubBroker
+from tests.support.google_emulator import GoogleEmulator
 
 PATIENCE_SECONDS = 8.0
 """Longer than any release, shorter than the 10 s lease that would hide a lost one."""
 
 
-class GoogleEmulator:
-    """Google's emulator as a child process on one port."""
-
-    def __init__(self, java: str, jar: Path, port: int) -> None:
-        self._command = [
-            java,
-            *("-cp", str(jar), "com.google.cloud.pubsub.testing.v1.Main"),
-            *("--host=127.0.0.1", f"--port={port}"),
-        ]
-        self.target = f"127.0.0.1:{port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        with grpc.insecure_channel(self.target) as channel:
-            grpc.channel_ready_future(channel).result(timeout=60)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _emulator_jar() -> Path | None:
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        return None
-    asked = subprocess.run(
-        [gcloud, "info", "--format=value(installation.sdk_root)"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    roots = [Path(asked.stdout.strip() or "/nowhere"), Path(gcloud).resolve().parents[1]]
-    for root in roots:
-        jars = root.glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar")
-        if jar := next(jars, None):
-            return jar
-    return None
-
-
 @pytest.fixture(scope="session")
-def make_google_emulator() -> Callable[[], GoogleEmulator]:
-    java, jar = shutil.which("java"), _emulator_jar()
-    if java is None or jar is None:
-        pytest.skip("Google's Pub/Sub emulator (gcloud component and java) is not installed")
-    return lambda: GoogleEmulator(java, jar, _free_port())
-
-
-@pytest.fixture(scope="session")
-def google_emulator(
-    make_google_emulator: Callable[[], GoogleEmulator],
-) -> Iterator[GoogleEmulator]:
-    emulator = make_google_emulator()
+def google_emulator() -> Iterator[GoogleEmulator]:
+    emulator = GoogleEmulator()
     emulator.start()
     yield emulator
     emulator.kill()
@@ -142,10 +80,6 @@ def forgetful_server() -> Iterator[ServerProcess]:
 
 @pytest.fixture
 async def embedded_target() -> AsyncIterator[str]:
-    try:
-        from embedded_pubsub import Server
-    except ImportError:
-        pytest.skip("embedded_pubsub.Server can't be imported")
     async with Server(port=0, data_dir=None) as server:
         yield server.target
 

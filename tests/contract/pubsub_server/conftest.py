@@ -5,9 +5,6 @@ documentation, the test says so with `differs(...)`; it must then fail there.
 """
 
 import os
-import shutil
-import socket
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import grpc
 import pytest
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import PublisherOptions
@@ -23,8 +19,7 @@ from google.pubsub_v1 import PublisherClient as UnbatchedPublisher
 
 from embedded_pubsub import Server
 from embedded_pubsub.testing import ThreadedServer
-
-READY_SECONDS = 60
+from tests.support.google_emulator import google_emulator
 
 
 @contextmanager
@@ -34,35 +29,11 @@ def embedded(data_dir: Path | None) -> Iterator[tuple[str, str]]:
         yield running.server.target, str(running.server.rest_target)
 
 
-def emulator_jar() -> Path | None:
-    gcloud = shutil.which("gcloud")
-    if gcloud is None or shutil.which("java") is None:
-        return None
-    root = Path(gcloud).resolve().parents[1]
-    jars = sorted(root.glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"))
-    return jars[-1] if jars else None
-
-
 @contextmanager
-def googles(directory: Path) -> Iterator[tuple[str, str]]:
-    """Run Google's emulator."""
-    jar = emulator_jar()
-    if jar is None:
-        pytest.skip("Google's Pub/Sub emulator is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    main = "com.google.cloud.pubsub.testing.v1.Main"
-    command = ["java", "-cp", str(jar), main, "--host=127.0.0.1", f"--port={port}"]
-    with (directory / "emulator.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            grpc.channel_ready_future(channel).result(READY_SECONDS)
-        yield f"127.0.0.1:{port}", f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(READY_SECONDS)
+def googles() -> Iterator[tuple[str, str]]:
+    """Run Google's emulator, which serves gRPC and REST on one port."""
+    with google_emulator() as target:
+        yield target, target
 
 
 @pytest.fixture(params=["memory", "durable", "google"])
@@ -84,7 +55,7 @@ def running(tmp_path_factory) -> Iterator[Callable[[str], tuple[str, str]]]:
                 case "durable":
                     return stack.enter_context(embedded(directory))
                 case _:
-                    return stack.enter_context(googles(directory))
+                    return stack.enter_context(googles())
 
         yield start
 
