@@ -7,7 +7,6 @@ NexusError
 │   └── SettingsError         an environment variable or option
 ├── ServiceUnavailableError exit 3: a server, database or bucket can't be reached
 ├── TransientError          worth another try, with a delay
-│   └── ClaimHeldError        another worker holds the claim
 ├── TerminalError           no try will help: dead letter, and the saga is told
 │   ├── DuplicateKeyError     two source rows with one key
 │   ├── SchemaMismatchError   rows that don't fit their table
@@ -47,10 +46,6 @@ class TransientError(NexusError):
     def __init__(self, reason: str, *, retry_after_seconds: float = 1.0) -> None:
         super().__init__(reason)
         self.retry_after_seconds = retry_after_seconds
-
-
-class ClaimHeldError(TransientError):
-    """Another worker holds the claim."""
 
 
 class TerminalError(NexusError):
