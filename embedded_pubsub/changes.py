@@ -51,10 +51,13 @@ class DropSnapshot(NamedTuple):
 
 
 class PutMessage(NamedTuple):
-    """A message is published; `body` is the serialized `PubsubMessage`."""
+    """A message is published; `body` is the serialized `PubsubMessage`, `size` its length."""
 
     seq: int
     topic: int
+    publish_time: float
+    ordering_key: str
+    size: int
     body: bytes
 
 
@@ -84,6 +87,13 @@ class PutAttempt(NamedTuple):
     seq: int
     subscription: int
     attempt: int
+
+
+class PutUse(NamedTuple):
+    """A subscription was last used at a time, in seconds since the epoch."""
+
+    subscription: int
+    used: float
 
 
 class PutSchema(NamedTuple):
@@ -124,6 +134,7 @@ Change = (
     | PutAck
     | DropAck
     | PutAttempt
+    | PutUse
     | PutSchema
     | DropSchema
     | PutPolicy

@@ -29,7 +29,7 @@ def overview(runtime: Runtime) -> dict[str, Any]:
             {
                 "topic": name,
                 "subscriptions": len(topic.subscriptions),
-                "retained_messages": len(topic.retained),
+                "retained_messages": len(topic.retained or ()),
             }
             for name, topic in sorted(state.topics.items())
         ],
@@ -37,7 +37,7 @@ def overview(runtime: Runtime) -> dict[str, Any]:
             _subscription(each, runtime) for _, each in sorted(state.subscriptions.items())
         ],
         "snapshots": [
-            {"snapshot": name, "messages": len(each.messages)}
+            {"snapshot": name, "messages": len(each)}
             for name, each in sorted(state.snapshots.items())
         ],
         "schemas": [
@@ -48,15 +48,15 @@ def overview(runtime: Runtime) -> dict[str, Any]:
 
 
 def _subscription(subscription: SubscriptionState, runtime: Runtime) -> dict[str, Any]:
-    entries = subscription.backlog.entries
-    oldest = next(iter(entries.values()), None)
+    backlog = subscription.backlog
+    oldest = next(backlog.messages(), None)
     return {
         "subscription": subscription.config.name,
         "topic": subscription.config.topic,
-        "backlog": len(entries),
+        "backlog": len(backlog),
         "oldest_unacked_seconds": oldest
-        and max(0.0, round(runtime.now() - oldest.message.publish_time, 3)),
-        "leases": len(subscription.backlog.leases),
+        and max(0.0, round(runtime.now() - oldest.publish_time, 3)),
+        "leases": len(backlog.leases),
         "consumers": runtime.consumers(subscription),
         "retained_messages": len(subscription.retained),
     }

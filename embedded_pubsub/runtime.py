@@ -7,20 +7,21 @@ whole groups at a time; the loop is never blocked by the disk.
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from embedded_pubsub.changes import Change
-from embedded_pubsub.delivery import Consumer, Lease
 from embedded_pubsub.errors import PubSubError, ResourceExhaustedError, UnavailableError
+from embedded_pubsub.leases import Consumer, Lease
 from embedded_pubsub.protos import Proto
 from embedded_pubsub.resources import SubscriptionState
 from embedded_pubsub.state import PubSub
 from embedded_pubsub.store import Store
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 MAX_MESSAGES_PER_RESPONSE = 500
 MAX_BYTES_PER_RESPONSE = 1_000_000
@@ -136,7 +137,7 @@ def _restored(store: Store) -> PubSub:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return PubSub(store.load())
+        return PubSub(store.load(), store.resident_bytes)
     finally:
         if collecting:
             gc.enable()
@@ -155,6 +156,7 @@ class Runtime:
         self._clock = clock
         self._journal = Journal(store)
         self._feeds: dict[SubscriptionState, set[Feed]] = {}
+        self._listening: dict[int, set[Feed]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._expiry: asyncio.TimerHandle | None = None
@@ -188,7 +190,9 @@ class Runtime:
         try:
             return operation(self._clock())
         finally:
-            await self._flush()
+            durable = self._flush()
+            if durable is not None:
+                await durable
 
     def call_soon(self, operation: Callable[[float], T]) -> T:
         """Run an operation of the state machine; it becomes durable a little later."""
@@ -212,6 +216,8 @@ class Runtime:
         """Start handing messages of a subscription to a consumer."""
         feed = Feed(self, subscription, consumer)
         self._feeds.setdefault(subscription, set()).add(feed)
+        if subscription.backlog.log is not None:
+            self._listening.setdefault(subscription.topic, set()).add(feed)
         return feed
 
     def consumers(self, subscription: SubscriptionState) -> int:
@@ -220,10 +226,8 @@ class Runtime:
 
     def close_feed(self, feed: "Feed") -> None:
         """Stop handing messages to a consumer; what it has stays leased until its deadline."""
-        feeds = self._feeds[feed.subscription]
-        feeds.discard(feed)
-        if not feeds:
-            del self._feeds[feed.subscription]
+        _discard(self._feeds, feed.subscription, feed)
+        _discard(self._listening, feed.subscription.topic, feed)
 
     def take(self, feed: "Feed", max_messages: int) -> list[Lease]:
         """Lease what is ready to a feed's consumer."""
@@ -233,25 +237,40 @@ class Runtime:
         )
         if self.state.changes:
             self._flush()
-        self._arm(subscription.backlog.next_due())
+        else:
+            self._arm()
         return leases
 
-    def _flush(self) -> asyncio.Future[None]:
-        changes, self.state.changes = self.state.changes, []
-        touched, self.state.deliverable = self.state.deliverable, set()
-        for subscription in touched:
-            self._arm(subscription.backlog.next_due())
-            for feed in self._feeds.get(subscription, ()):
-                feed.wake()
-            if self.on_touched is not None:
-                self.on_touched(subscription)
-        if changes:
-            return self._journal.write(changes)
-        done = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+    def bodies(self, leases: Sequence[Lease]) -> Sequence[bytes]:
+        """Give the serialized messages of leases that were just taken."""
+        return self.state.bodies([lease.entry.message for lease in leases])
 
-    def _arm(self, due: float | None) -> None:
+    def _flush(self) -> asyncio.Future[None] | None:
+        """Wake who may have something to do; gives what ends when the changes are durable."""
+        state = self.state
+        self._arm()
+        if state.published:
+            published, state.published = state.published, set()
+            for topic in published:
+                for feed in self._listening.get(topic.number, ()):
+                    feed.wake()
+        if state.deliverable:
+            touched, state.deliverable = state.deliverable, set()
+            for subscription in touched:
+                self._wake(subscription)
+        if not state.changes:
+            return None
+        changes, state.changes = state.changes, []
+        return self._journal.write(changes)
+
+    def _wake(self, subscription: SubscriptionState) -> None:
+        for feed in self._feeds.get(subscription, ()):
+            feed.wake()
+        if self.on_touched is not None:
+            self.on_touched(subscription)
+
+    def _arm(self) -> None:
+        due = self.state.next_due()
         if due is None or due >= self._timer_due:
             return
         if self._timer is not None:
@@ -263,12 +282,18 @@ class Runtime:
     def _tick(self) -> None:
         self._timer_due = float("inf")
         self.call_soon(self.state.tick)
-        self._arm(self.state.next_due())
 
     def _expire(self) -> None:
         self.call_soon(lambda now: self.state.expire(now, self._feeds))
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(EXPIRE_EVERY_SECONDS, self._expire)
+
+
+def _discard(feeds: dict[K, set["Feed"]], key: K, feed: "Feed") -> None:
+    found = feeds.get(key, set())
+    found.discard(feed)
+    if not found:
+        feeds.pop(key, None)
 
 
 class Feed:

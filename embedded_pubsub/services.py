@@ -9,8 +9,8 @@ import secrets
 from collections.abc import Sequence
 
 from embedded_pubsub import limits
-from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.leases import Consumer
 from embedded_pubsub.paging import in_project, paged
 from embedded_pubsub.protos import (
     DetachSubscriptionResponse,
@@ -163,7 +163,7 @@ class Subscriber:
         finally:
             feed.close()
         attempts = subscription.backlog.policy.max_delivery_attempts > 0
-        return received_messages(leases, attempts=attempts)
+        return received_messages(leases, self._runtime.bodies(leases), attempts=attempts)
 
     async def acknowledge(self, request: Proto) -> Proto:
         """Settle deliveries; answers when that is durable."""

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from embedded_pubsub.delivery import Backoff, DeliveryPolicy, Entry
 from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.leases import Backoff, DeliveryPolicy, Entry
 from embedded_pubsub.limits import seconds_of
 from embedded_pubsub.protos import Proto, Subscription
 

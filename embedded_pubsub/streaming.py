@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import grpc.aio
 
 from embedded_pubsub import limits
-from embedded_pubsub.delivery import UNLIMITED, Consumer
 from embedded_pubsub.errors import InvalidArgumentError, StaleAckIdError
+from embedded_pubsub.leases import UNLIMITED, Consumer
 from embedded_pubsub.protos import Proto, StreamingPullResponse
 from embedded_pubsub.runtime import Feed, Runtime
 from embedded_pubsub.wire import received_messages, subscription_properties
@@ -68,7 +68,8 @@ class Stream:
         """Serialize a `StreamingPullResponse`; empty where there is nothing to say."""
         policy = self._subscription.backlog.policy
         leases = self._feed.take()
-        deliveries = received_messages(leases, attempts=policy.max_delivery_attempts > 0)
+        bodies = self._runtime.bodies(leases)
+        deliveries = received_messages(leases, bodies, attempts=policy.max_delivery_attempts > 0)
         confirmations, self._confirmations = b"".join(self._confirmations), []
         if not deliveries and not confirmations:
             return b""

@@ -11,9 +11,10 @@ from embedded_pubsub.changes import (
     PutSnapshot,
     PutSubscription,
     PutTopic,
+    PutUse,
 )
-from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import FailedPreconditionError, NotFoundError, StaleAckIdError
+from embedded_pubsub.leases import Consumer
 from embedded_pubsub.seeking import seek_to_snapshot, seek_to_time
 from embedded_pubsub.state import PubSub
 from embedded_pubsub.store import Saved
@@ -54,7 +55,10 @@ class World:
         return self.state.take(subscription, Consumer(), now, count, 10**9)
 
     def bodies(self, name=FIRST, now=0.0):
-        return [body_of(lease) for lease in self.take(name, now)]
+        return self.bodies_of(self.take(name, now))
+
+    def bodies_of(self, leases):
+        return [body_of(self.state.body(lease.entry.message)) for lease in leases]
 
     def ack(self, *leases, name=FIRST, now=0.0):
         ids = [lease.ack_id for lease in leases]
@@ -73,6 +77,7 @@ class World:
     def restarted(self):
         """Give the world that a store with these changes would give back."""
         dropped = {change.seq for change in self.changes(DropMessage)}
+        stored = self.changes(PutMessage)
         latest = {change.number: change for change in self.changes(PutSubscription)}
         return World(
             Saved(
@@ -80,15 +85,17 @@ class World:
                 topics=self.changes(PutTopic),
                 subscriptions=list(latest.values()),
                 snapshots=self.changes(PutSnapshot),
-                messages=[m for m in self.changes(PutMessage) if m.seq not in dropped],
-                acks=frozenset(self.changes(PutAck)),
+                messages=[m[:-1] for m in self.changes(PutMessage) if m.seq not in dropped],
+                acks=[ack for ack in self.changes(PutAck) if ack.seq not in dropped],
                 attempts=self.changes(PutAttempt),
+                uses=self.changes(PutUse),
+                read=lambda seqs: {m.seq: m.body for m in stored if m.seq in seqs},
             )
         )
 
 
-def body_of(lease):
-    return protos.PubsubMessage.FromString(lease.entry.message.body).data.decode()
+def body_of(body):
+    return protos.PubsubMessage.FromString(body).data.decode()
 
 
 @pytest.fixture
@@ -178,7 +185,7 @@ class TestDeadLetters:
         world.publish("poison")
         for _ in range(7):
             leases = world.take()
-            assert [body_of(lease) for lease in leases] == ["poison"]
+            assert world.bodies_of(leases) == ["poison"]
             world.nack(*leases)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from embedded_pubsub import protos
 from embedded_pubsub.changes import DropMessage, PutAck, PutMessage
-from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import ResourceExhaustedError, UnavailableError
+from embedded_pubsub.leases import Consumer
 from embedded_pubsub.runtime import Journal, Runtime
 from embedded_pubsub.store import Saved, SqliteStore
 
@@ -20,6 +20,7 @@ class GatedStore:
     """Holds commits back until it is told, and refuses while it is full."""
 
     durable = True
+    resident_bytes = float("inf")
 
     def __init__(self):
         self.gate = threading.Event()

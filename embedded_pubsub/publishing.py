@@ -1,0 +1,76 @@
+"""Publishing: messages are checked, numbered, and (once durable) given to who wants them."""
+
+from collections.abc import Iterable, Sequence
+
+from embedded_pubsub import limits
+from embedded_pubsub.log import Cursor, Message
+from embedded_pubsub.protos import Proto
+from embedded_pubsub.resources import Publication, TopicState
+from embedded_pubsub.topics import Topics
+
+
+class Publishing(Topics):
+    """What comes into a server."""
+
+    def prepare(self, request: Proto, now: float) -> Publication:
+        """Check a `PublishRequest` and give its messages ids and a publish time."""
+        topic = self.topic(request.topic)
+        limits.check_publish(request, request.ByteSize())
+        for message in request.messages:
+            limits.check_message(message)
+        if topic.config.HasField("schema_settings"):
+            settings = topic.config.schema_settings
+            accepted = [self.schemas.accept(settings, m.data) for m in request.messages]
+            for message, attributes in zip(request.messages, accepted, strict=True):
+                message.attributes.update(attributes)
+        return self.accept(topic, request.messages, now)
+
+    def accept(self, topic: TopicState, messages: Iterable[Proto], now: float) -> Publication:
+        """Give messages ids and a publish time."""
+        seconds, nanos = int(now), int(now % 1 * 1e9)
+        accepted: list[Message] = []
+        for message in messages:
+            seq = next(self.numbers)
+            message.message_id = str(seq)
+            message.publish_time.seconds = seconds
+            message.publish_time.nanos = nanos
+            body = message.SerializeToString()
+            accepted.append(Message(seq, topic.number, len(body), message.ordering_key, now, body))
+        attributes = [dict(message.attributes) for message in messages] if topic.filtered else []
+        return Publication(topic, accepted, attributes)
+
+    def deliver(self, publication: Publication) -> None:
+        """Hand durable messages to all that were there when they were published."""
+        topic, messages = publication.topic, publication.messages
+        holders = len(topic.readers) - _pass_over(topic.readers.values(), messages)
+        for message in messages:
+            message.holders = holders
+            self.keep_body(message)
+        if topic.readers:
+            topic.log.extend(messages)
+            self.published.add(topic)
+        if publication.attributes:
+            self._deliver_matching(publication)
+        if not holders:
+            for message in messages:
+                if not message.holders:
+                    self.drop(message)
+
+    def _deliver_matching(self, publication: Publication) -> None:
+        for subscription in publication.topic.filtered.values():
+            matches, start = subscription.matches, subscription.start
+            for message, attributes in zip(
+                publication.messages, publication.attributes, strict=True
+            ):
+                if start < message.seq and matches(attributes):
+                    message.holders += 1
+                    subscription.backlog.add(message)
+                    self.deliverable.add(subscription)
+
+
+def _pass_over(readers: Iterable[Cursor], messages: Sequence[Message]) -> int:
+    """Have readers that came after messages were published skip them; counts those readers."""
+    late = [reader for reader in readers if reader.start > messages[0].seq]
+    for reader in late:
+        reader.skip(messages)
+    return len(late)
