@@ -69,8 +69,7 @@ class Backlog:
 
     def add(self, message: Message) -> None:
         """Owe a message."""
-        entry = Entry(message, self.failures.get(message.seq, 0))
-        self.entries[message.seq] = entry
+        entry = self._enter(message)
         if not (self.policy.ordered and message.ordering_key):
             self._ready.append(entry)
             return
@@ -250,8 +249,8 @@ class Backlog:
             self.retry(entry, now)
 
     def _acknowledge(self, entry: Entry) -> None:
-        in_front = entry.key.sent[0] if entry.key is not None and entry.key.sent else entry
-        if in_front is entry or self.policy.exactly_once:
+        key = entry.key
+        if key is None or self.policy.exactly_once or not key.sent or key.sent[0] is entry:
             self.settle(entry)
             return
         entry.acked = True
@@ -281,10 +280,18 @@ class Backlog:
     def _next(self, consumer: Consumer, now: float) -> Entry | None:
         """Give what comes next: with each message that comes again, one comes out of the log."""
         while True:
+            if not self._ready and not consumer.keys and not self.policy.ordered:
+                message = self.log.take() if self.log is not None else None
+                return self._enter(message) if message is not None else None
             fetched = self._fetch()
             entry = self._next_of_keys(consumer, now) or self._next_ready(consumer, now)
             if entry is not None or not fetched:
                 return entry
+
+    def _enter(self, message: Message) -> Entry:
+        entry = Entry(message, self.failures.get(message.seq, 0) if self.failures else 0)
+        self.entries[message.seq] = entry
+        return entry
 
     def _fetch(self) -> bool:
         message = self.log.take() if self.log is not None else None

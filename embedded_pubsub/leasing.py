@@ -150,7 +150,7 @@ class Leasing(Snapshots):
             return
         dead = PubsubMessage.FromString(self.body(entry.message))
         dead.attributes.update(dead_letter_attributes(subscription.config.name, entry))
-        publication = self.accept(topic, [dead], now)
+        publication = self.accept(topic, [dead], [dead.SerializeToString()], now)
         self.changes.extend(publication.changes())
         self.deliver(publication)
         subscription.backlog.settle(entry)

@@ -7,6 +7,10 @@ from embedded_pubsub.log import Cursor, Message
 from embedded_pubsub.protos import Proto
 from embedded_pubsub.resources import Publication, TopicState
 from embedded_pubsub.topics import Topics
+from embedded_pubsub.varints import varint
+
+FRAME_BYTES = 4
+"""What a message costs in a request beside its own bytes: a tag and a length."""
 
 
 class Publishing(Topics):
@@ -15,7 +19,8 @@ class Publishing(Topics):
     def prepare(self, request: Proto, now: float) -> Publication:
         """Check a `PublishRequest` and give its messages ids and a publish time."""
         topic = self.topic(request.topic)
-        limits.check_publish(request, request.ByteSize())
+        bodies = _serialized(request.messages)
+        limits.check_publish(request, sum(map(len, bodies)) + FRAME_BYTES * len(bodies))
         for message in request.messages:
             limits.check_message(message)
         if topic.config.HasField("schema_settings"):
@@ -23,19 +28,21 @@ class Publishing(Topics):
             accepted = [self.schemas.accept(settings, m.data) for m in request.messages]
             for message, attributes in zip(request.messages, accepted, strict=True):
                 message.attributes.update(attributes)
-        return self.accept(topic, request.messages, now)
+            bodies = _serialized(request.messages)
+        return self.accept(topic, request.messages, bodies, now)
 
-    def accept(self, topic: TopicState, messages: Iterable[Proto], now: float) -> Publication:
-        """Give messages ids and a publish time."""
-        seconds, nanos = int(now), int(now % 1 * 1e9)
+    def accept(
+        self, topic: TopicState, messages: Sequence[Proto], bodies: Sequence[bytes], now: float
+    ) -> Publication:
+        """Give messages, and their serialized form, ids and a publish time."""
+        stamp = _publish_time(now)
         accepted: list[Message] = []
-        for message in messages:
+        for message, body in zip(messages, bodies, strict=True):
             seq = next(self.numbers)
-            message.message_id = str(seq)
-            message.publish_time.seconds = seconds
-            message.publish_time.nanos = nanos
-            body = message.SerializeToString()
-            accepted.append(Message(seq, topic.number, len(body), message.ordering_key, now, body))
+            stamped = body + _message_id(seq) + stamp
+            accepted.append(
+                Message(seq, topic.number, len(stamped), message.ordering_key, now, stamped)
+            )
         attributes = [dict(message.attributes) for message in messages] if topic.filtered else []
         return Publication(topic, accepted, attributes)
 
@@ -74,3 +81,21 @@ def _pass_over(readers: Iterable[Cursor], messages: Sequence[Message]) -> int:
     for reader in late:
         reader.skip(messages)
     return len(late)
+
+
+def _serialized(messages: Iterable[Proto]) -> list[bytes]:
+    return [message.SerializeToString() for message in messages]
+
+
+def _message_id(seq: int) -> bytes:
+    """Serialize the field `message_id` (3), to be appended: the last value of a field counts."""
+    digits = b"%d" % seq
+    return b"\x1a%c%b" % (len(digits), digits)
+
+
+def _publish_time(now: float) -> bytes:
+    """Serialize the field `publish_time` (4), to be appended."""
+    seconds = int(now)
+    nanos = int((now - seconds) * 1e9)
+    stamp = b"\x08" + varint(seconds) + b"\x10" + varint(nanos)
+    return b"\x22" + varint(len(stamp)) + stamp

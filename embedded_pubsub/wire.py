@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from embedded_pubsub.leases import Lease
 from embedded_pubsub.protos import Proto, StreamingPullResponse
+from embedded_pubsub.varints import varint
 
 _RECEIVED_MESSAGES = b"\x0a"
 _ACK_ID = b"\x0a"
@@ -27,9 +28,9 @@ def received_messages(leases: Sequence[Lease], bodies: Sequence[bytes], *, attem
     parts: list[bytes] = []
     for lease, body in zip(leases, bodies, strict=True):
         ack_id = lease.ack_id.encode()
-        head = _ACK_ID + _varint(len(ack_id)) + ack_id + _MESSAGE + _varint(len(body))
-        tail = _DELIVERY_ATTEMPT + _varint(lease.entry.failures + 1) if attempts else b""
-        size = _varint(len(head) + len(body) + len(tail))
+        head = _ACK_ID + varint(len(ack_id)) + ack_id + _MESSAGE + varint(len(body))
+        tail = _DELIVERY_ATTEMPT + varint(lease.entry.failures + 1) if attempts else b""
+        size = varint(len(head) + len(body) + len(tail))
         parts += (_RECEIVED_MESSAGES, size, head, body, tail)
     return b"".join(parts)
 
@@ -41,17 +42,3 @@ def subscription_properties(subscription: Proto) -> bytes:
     properties.exactly_once_delivery_enabled = subscription.enable_exactly_once_delivery
     properties.message_ordering_enabled = subscription.enable_message_ordering
     return bytes(response.SerializeToString())
-
-
-def _varint(value: int) -> bytes:
-    if value < _SHORT:
-        return _VARINTS[value]
-    return bytes((value & 0x7F | 0x80,)) + _varint(value >> 7)
-
-
-def _two_bytes(value: int) -> bytes:
-    return bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80, value >> 7))
-
-
-_SHORT = 1 << 14
-_VARINTS = [_two_bytes(value) for value in range(_SHORT)]
