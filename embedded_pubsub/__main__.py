@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 from embedded_pubsub.errors import DataDirError
-from embedded_pubsub.server import Server
+from embedded_pubsub.slim import leave_out_clients
+
+leave_out_clients()
+
+from embedded_pubsub.server import Server  # noqa: E402 - without the clients, as said above
 
 COLLECT_EVERY_SECONDS = 600.0
 YOUNG_OBJECTS = 50_000

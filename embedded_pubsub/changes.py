@@ -81,6 +81,13 @@ class DropAck(NamedTuple):
     subscription: int
 
 
+class PutOwed(NamedTuple):
+    """A seek brought a subscription a message from before the subscription was made."""
+
+    seq: int
+    subscription: int
+
+
 class PutAttempt(NamedTuple):
     """A message went out for the `attempt`-th time under a dead-letter policy."""
 
@@ -133,6 +140,7 @@ Change = (
     | DropMessage
     | PutAck
     | DropAck
+    | PutOwed
     | PutAttempt
     | PutUse
     | PutSchema

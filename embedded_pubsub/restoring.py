@@ -59,10 +59,11 @@ def restore(state: "PubSub", saved: Saved) -> None:
     for put in saved.subscriptions:
         _restore_subscription(state, put, logs[put.topic])
     _restore_what_was_done(state, saved)
-    acked = _acknowledged(state, saved.acks)
+    acked = _by_message(state, saved.acks)
+    owed = _by_message(state, saved.owed)
     kept = _restore_snapshots(state, saved.snapshots, logs)
     for restored in logs.values():
-        _count_holders(state, restored, acked, kept)
+        _count_holders(state, restored, acked, owed, kept)
 
 
 def _restore_subscription(state: "PubSub", put: PutSubscription, restored: _Restored) -> None:
@@ -98,16 +99,15 @@ def _restore_what_was_done(state: "PubSub", saved: Saved) -> None:
             numbered[number].used = numbered[number].used_saved = used
 
 
-def _acknowledged(
-    state: "PubSub", acks: Iterable[tuple[int, int]]
+def _by_message(
+    state: "PubSub", pairs: Iterable[tuple[int, int]]
 ) -> Mapping[int, list[SubscriptionState]]:
     numbered = {each.number: each for each in state.subscriptions.values()}
-    acked: defaultdict[int, list[SubscriptionState]] = defaultdict(list)
-    for seq, number in acks:
-        subscription = numbered.get(number)
-        if subscription is not None and seq > subscription.start:
-            acked[seq].append(subscription)
-    return acked
+    found: defaultdict[int, list[SubscriptionState]] = defaultdict(list)
+    for seq, number in pairs:
+        if number in numbered:
+            found[seq].append(numbered[number])
+    return found
 
 
 def _restore_snapshots(
@@ -128,6 +128,7 @@ def _count_holders(
     state: "PubSub",
     restored: _Restored,
     acked: Mapping[int, list[SubscriptionState]],
+    owed: Mapping[int, list[SubscriptionState]],
     kept: Mapping[int, list[SnapshotState]],
 ) -> None:
     starts = sorted(reader.start for reader in restored.readers)
@@ -135,6 +136,9 @@ def _count_holders(
         message.holders = bisect_left(starts, message.seq)
         if message.seq in acked:
             _take_acked(message, acked[message.seq])
+        for subscription in owed.get(message.seq, ()):
+            done = subscription in acked.get(message.seq, ())
+            _restore_to(state, subscription, message, done=done)
         for snapshot in kept.get(message.seq, ()):
             state.hold(snapshot.backlog, message)
     if restored.filtered:
@@ -146,7 +150,7 @@ def _count_holders(
 
 def _take_acked(message: Message, subscriptions: Iterable[SubscriptionState]) -> None:
     for subscription in subscriptions:
-        if subscription.backlog.log is None:
+        if subscription.backlog.log is None or message.seq < subscription.start:
             continue
         subscription.backlog.log.skip([message])
         if subscription.config.retain_acked_messages:
@@ -166,10 +170,10 @@ def _filter(
             for subscription in restored.filtered:
                 if message.seq > subscription.start and subscription.matches(attributes):
                     done = subscription in acked.get(message.seq, ())
-                    _restore_match(state, subscription, message, done=done)
+                    _restore_to(state, subscription, message, done=done)
 
 
-def _restore_match(
+def _restore_to(
     state: "PubSub", subscription: SubscriptionState, message: Message, *, done: bool
 ) -> None:
     if not done:

@@ -5,7 +5,7 @@ Source: Cloud Pub/Sub documentation, "Replay and purge messages". Pure, like the
 
 from collections.abc import Iterable, Mapping
 
-from embedded_pubsub.changes import DropAck
+from embedded_pubsub.changes import DropAck, PutOwed
 from embedded_pubsub.errors import InvalidArgumentError
 from embedded_pubsub.log import Message
 from embedded_pubsub.protos import PubsubMessage
@@ -73,6 +73,8 @@ def _seek(
         if subscription.retained.pop(seq, None) is None:
             held[seq].holders += 1
         state.changes.append(DropAck(seq, subscription.number))
+        if seq < subscription.start:
+            state.changes.append(PutOwed(seq, subscription.number))
     if back:
         again = [*backlog.entries, *back]
         backlog.refill(held[seq] for seq in sorted(again))

@@ -23,6 +23,7 @@ from embedded_pubsub.changes import (
     PutAck,
     PutAttempt,
     PutMessage,
+    PutOwed,
     PutPolicy,
     PutSchema,
     PutSnapshot,
@@ -55,6 +56,8 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE INDEX IF NOT EXISTS heads ON messages (seq, topic, publish_time, ordering_key, size);
 CREATE TABLE IF NOT EXISTS acks (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS owed (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
+  WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (
   seq INTEGER, subscription INTEGER, attempt INTEGER NOT NULL, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
@@ -70,6 +73,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     DropSubscription: (
         "DELETE FROM subscriptions WHERE number = ?",
         "DELETE FROM acks WHERE subscription = ?",
+        "DELETE FROM owed WHERE subscription = ?",
         "DELETE FROM attempts WHERE subscription = ?",
         "DELETE FROM uses WHERE subscription = ?",
     ),
@@ -79,10 +83,12 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     DropMessage: (
         "DELETE FROM messages WHERE seq = ?",
         "DELETE FROM acks WHERE seq = ?",
+        "DELETE FROM owed WHERE seq = ?",
         "DELETE FROM attempts WHERE seq = ?",
     ),
     PutAck: ("INSERT OR IGNORE INTO acks VALUES (?, ?)",),
     DropAck: ("DELETE FROM acks WHERE seq = ? AND subscription = ?",),
+    PutOwed: ("INSERT OR IGNORE INTO owed VALUES (?, ?)",),
     PutAttempt: ("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",),
     PutUse: ("INSERT OR REPLACE INTO uses VALUES (?, ?)",),
     PutSchema: ("INSERT OR REPLACE INTO schemas VALUES (?, ?)",),
@@ -103,9 +109,9 @@ def _nothing(_: Sequence[int]) -> Mapping[int, bytes]:
 class Saved:
     """All that a store holds; `opening` counts how often it was opened, from 1.
 
-    `messages` (seq, topic, publish_time, ordering_key, size) and `acks` (seq, subscription) may be
-    read once only: they come from the file as they are asked for. `read` gives the bodies of
-    messages that were committed.
+    `messages` (seq, topic, publish_time, ordering_key, size), `acks` and `owed` (seq, subscription)
+    may be read once only: they come from the file as they are asked for. `read` gives the bodies
+    of messages that were committed.
     """
 
     opening: int = 1
@@ -114,6 +120,7 @@ class Saved:
     snapshots: Sequence[PutSnapshot] = ()
     messages: Iterable[tuple[int, int, float, str, int]] = ()
     acks: Iterable[tuple[int, int]] = ()
+    owed: Iterable[tuple[int, int]] = ()
     attempts: Sequence[PutAttempt] = ()
     uses: Sequence[PutUse] = ()
     schemas: Sequence[PutSchema] = ()
@@ -208,6 +215,7 @@ class SqliteStore:
                 "INDEXED BY heads ORDER BY seq"
             ),
             acks=self._rows("acks", "seq"),
+            owed=self._rows("owed", "seq"),
             attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
             uses=[PutUse(*row) for row in self._rows("uses", "subscription")],
             schemas=[PutSchema(*row) for row in self._rows("schemas", "number")],

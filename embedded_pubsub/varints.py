@@ -12,5 +12,5 @@ def _two_bytes(value: int) -> bytes:
     return bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80, value >> 7))
 
 
-_SHORT = 1 << 14
+_SHORT = 1 << 11
 _VARINTS = [_two_bytes(value) for value in range(_SHORT)]
