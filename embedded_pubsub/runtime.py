@@ -194,12 +194,22 @@ class Runtime:
             if durable is not None:
                 await durable
 
-    def call_soon(self, operation: Callable[[float], T]) -> T:
-        """Run an operation of the state machine; it becomes durable a little later."""
+    def call_soon(
+        self, operation: Callable[[float], T], then: Callable[[bool], None] | None = None
+    ) -> T:
+        """Run an operation of the state machine; it becomes durable a little later.
+
+        Args:
+            operation: Is told the time.
+            then: Called once what it changed is durable, with True, or could not be written yet,
+                with False.
+        """
         try:
             return operation(self._clock())
         finally:
-            self._flush()
+            durable = self._flush()
+            if then is not None:
+                _when_done(durable, then)
 
     async def publish(self, request: Proto) -> list[str]:
         """Publish the messages of a `PublishRequest`; delivers them once they are durable."""
@@ -287,6 +297,13 @@ class Runtime:
         self.call_soon(lambda now: self.state.expire(now, self._feeds))
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(EXPIRE_EVERY_SECONDS, self._expire)
+
+
+def _when_done(durable: asyncio.Future[None] | None, then: Callable[[bool], None]) -> None:
+    if durable is None or durable.done():
+        then(durable is None or durable.exception() is None)
+    else:
+        durable.add_done_callback(lambda each: then(each.exception() is None))
 
 
 def _discard(feeds: dict[K, set["Feed"]], key: K, feed: "Feed") -> None:
