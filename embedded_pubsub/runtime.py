@@ -104,25 +104,38 @@ class Journal:
 
     async def _commit(self) -> bool:
         batch, self._pending = self._pending, []
+        error = await self._write(batch)
+        if error is None:
+            return True
+        publishes = [write for write in batch if write.then is not None]
+        others = [write for write in batch if write.then is None]
+        for write in publishes:
+            _fail(write, error)
+        # Without the publishes there may be room: what is acknowledged is what makes room again.
+        if publishes and await self._write(others) is None:
+            return True
+        for write in others:
+            _fail(write, error)
+        self._pending[:0] = others
+        self._retry = asyncio.get_running_loop().call_later(RETRY_COMMIT_SECONDS, self._start)
+        return False
+
+    async def _write(self, batch: Sequence[_Write]) -> PubSubError | None:
         changes = [change for write in batch for change in write.changes]
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._thread, self._store.commit, changes)
         except ResourceExhaustedError as error:
-            self._put_back(batch, error)
-            return False
+            return error
         for write in batch:
             _finish(write)
-        return True
+        return None
 
-    def _put_back(self, batch: list[_Write], error: PubSubError) -> None:
-        for write in batch:
-            if not write.done.done():
-                write.done.set_exception(error)
-                write.done.exception()
-        self._pending[:0] = [write for write in batch if write.then is None]
-        loop = asyncio.get_running_loop()
-        self._retry = loop.call_later(RETRY_COMMIT_SECONDS, self._start)
+
+def _fail(write: _Write, error: PubSubError) -> None:
+    if not write.done.done():
+        write.done.set_exception(error)
+        write.done.exception()
 
 
 def _finish(write: _Write) -> None:

@@ -1,6 +1,7 @@
 """Clients that are broken, silent or many: the server refuses them and serves the others."""
 
 import asyncio
+import gc
 import socket
 from contextlib import ExitStack
 
@@ -9,6 +10,9 @@ import grpc.aio
 import pytest
 
 from embedded_pubsub import Server, protos
+from embedded_pubsub.leases import Consumer
+from embedded_pubsub.runtime import Feed
+from embedded_pubsub.streaming import Stream
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -83,7 +87,8 @@ def test_broken_http2_hurts_nobody_else(target, rest_target, pubsub, data):
         assert [each.message.data for each in pubsub.pull(1)] == [b"served"]
 
 
-async def test_five_hundred_idle_streams_cost_nobody_anything():
+@pytest.mark.parametrize("count", [500, 1000])
+async def test_idle_streams_cost_nobody_anything_and_leave_nothing(count):
     async with Server() as server, grpc.aio.insecure_channel(server.target) as channel:
 
         async def call(method, request):
@@ -100,7 +105,7 @@ async def test_five_hundred_idle_streams_cost_nobody_anything():
         ).SerializeToString()
         streams = [
             channel.stream_stream("/google.pubsub.v1.Subscriber/StreamingPull")()
-            for _ in range(500)
+            for _ in range(count)
         ]
         for stream in streams:
             await stream.write(opening)
@@ -113,9 +118,23 @@ async def test_five_hundred_idle_streams_cost_nobody_anything():
         await call("Publisher/Publish", protos.PublishRequest(topic=topic, messages=[message]))
         done, _ = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
         answers = [protos.StreamingPullResponse.FromString(read.result()) for read in done]
-        assert [m.message.data for a in answers for m in a.received_messages] == [b"for one"]
+        received = [each for answer in answers for each in answer.received_messages]
+        assert [each.message.data for each in received] == [b"for one"]
+        ack_ids = [each.ack_id for each in received]
+        request = protos.AcknowledgeRequest(subscription=subscription, ack_ids=ack_ids)
+        await call("Subscriber/Acknowledge", request)
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*reads, return_exceptions=True)
         while runtime.consumers(found):  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
+        del stream, streams, reads, done
+        runtime._tick()
+        assert not runtime._listening
+        while left_over():  # noqa: ASYNC110 - the calls end when the loop gets to it
+            await asyncio.sleep(0)
+
+
+def left_over():
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, (Stream, Feed, Consumer))]

@@ -27,6 +27,7 @@ class GatedStore:
         self.gate = threading.Event()
         self.entered = threading.Event()
         self.full = False
+        self.no_room_for_messages = False
         self.groups = []
 
     def load(self):
@@ -35,12 +36,16 @@ class GatedStore:
     def commit(self, changes):
         self.entered.set()
         self.gate.wait()
-        if self.full:
+        if self.full or (self.no_room_for_messages and any_message(changes)):
             raise ResourceExhaustedError("full")
         self.groups.append(list(changes))
 
     def close(self):
         self.gate.set()
+
+
+def any_message(changes):
+    return any(isinstance(change, PutMessage) for change in changes)
 
 
 @pytest.fixture
@@ -132,6 +137,25 @@ async def test_full_disk_refuses_publishes_and_keeps_acks_for_later(store):
     ]
     assert bodies == [b"x", b"taken"]
     assert DropMessage(lease.entry.message.seq) in kept
+    await runtime.close()
+
+
+async def test_acks_do_not_wait_for_publishes_that_find_no_room(store):
+    store.gate.set()
+    runtime = await running(store)
+    await publish(runtime)
+    subscription = runtime.state.subscription(SUBSCRIPTION)
+    (lease,) = runtime.open(subscription, Consumer()).take()
+    store.no_room_for_messages = True
+    state = runtime.state
+    refused, acked = await asyncio.gather(
+        publish(runtime, b"refused"),
+        runtime.call(lambda now: state.acknowledge(subscription, [lease.ack_id], now)),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, ResourceExhaustedError)
+    assert acked is None
+    assert store.groups[-1] == [DropMessage(lease.entry.message.seq)]
     await runtime.close()
 
 
