@@ -90,10 +90,10 @@ def administer(call, history):
         *((call, "SchemaService/CommitSchema", protos.CommitSchemaRequest(
             name=schema, schema=each)) for each in revisions[1:]),
     )  # fmt: skip
-    binding = policy_pb2.Binding(role="roles/viewer", members=[f"user:{number}@example.com"])
-    policy = policy_pb2.Policy(bindings=[binding])
+    members = [f"user:{number}@example.com"]
+    policy = policy_pb2.Policy(bindings=[policy_pb2.Binding(role="roles/viewer", members=members)])
     request = iam_policy_pb2.SetIamPolicyRequest(resource=topic, policy=policy)
-    history.change(f"policy of {topic}", number, (call.iam, "SetIamPolicy", request))
+    history.change(f"policy of {topic}", members, (call.iam, "SetIamPolicy", request))
     if number % 3 == 0:
         drop(call, history, topic, subscription, snapshot, schema)
 
@@ -140,8 +140,8 @@ def found(call, name):
                 request = iam_policy_pb2.GetIamPolicyRequest(
                     resource=name.removeprefix("policy of ")
                 )
-                (binding,) = call.iam("GetIamPolicy", request).bindings
-                return int(binding.members[0].removeprefix("user:").partition("@")[0])
+                bindings = call.iam("GetIamPolicy", request).bindings
+                return [member for binding in bindings for member in binding.members]
             case "topics":
                 request = p.GetTopicRequest(topic=name)
                 return dict(call("Publisher/GetTopic", request, p.Topic).labels)
