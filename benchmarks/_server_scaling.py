@@ -250,7 +250,6 @@ def scaling(
     for name, case in cases.items():
         if only and name not in only:
             continue
-        print(name, file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             data_dir = Path(folder) if durable else None
             with serving(data_dir) as process:

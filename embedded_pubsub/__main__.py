@@ -16,7 +16,7 @@ leave_out_clients()
 from embedded_pubsub.server import Server  # noqa: E402 - without the clients, as said above
 
 COLLECT_EVERY_SECONDS = 600.0
-YOUNG_OBJECTS = 50_000
+YOUNG_OBJECTS = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def collect_rarely() -> None:
     a quarter of the time per message, and more with every message of backlog.
     """
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 1000)
+    gc.set_threshold(YOUNG_OBJECTS, 5, 10_000)
 
 
 def _parser() -> argparse.ArgumentParser:
