@@ -204,7 +204,7 @@ class _Pusher:
         entry = lease.entry
         policy = self._subscription.backlog.policy
         attempt = entry.failures + 1 if policy.max_delivery_attempts else 0
-        message = PubsubMessage.FromString(entry.message.body)
+        message = PubsubMessage.FromString(lease.transformed or entry.message.body)
         post = post_of(self._subscription.config, message, attempt, self._runtime.now())
         loop = asyncio.get_running_loop()
         done = await loop.run_in_executor(self._threads, send, post, policy.ack_deadline_seconds)

@@ -118,7 +118,7 @@ class Schemas:
         limits.check_name("schema_id", name, "schemas")
         definition_of(request.schema)
         if name in self.by_name:
-            raise AlreadyExistsError(f"Schema already exists (resource={name}).")
+            raise AlreadyExistsError(f"Resource already exists in the project (resource={name}).")
         self.by_name[name] = []
         return self._add(name, request.schema, now)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import grpc.aio
 
-from embedded_pubsub.methods import Method, methods
+from embedded_pubsub.methods import Method, methods, rest_methods
 from embedded_pubsub.push import Pushes
 from embedded_pubsub.rpc import handlers
 from embedded_pubsub.runtime import Clock, Runtime
@@ -162,7 +162,7 @@ def _rest_server(runtime: Runtime, served: Sequence[Method], host: str, port: in
     from embedded_pubsub.rest import RestServer, application  # noqa: PLC0415 - as said above
 
     try:
-        return RestServer(application(runtime, served), host, port)
+        return RestServer(application(runtime, [*served, *rest_methods(runtime)]), host, port)
     except OSError as error:
         raise OSError(f"{host}:{port}: can't listen there: {error}") from error
 

@@ -92,7 +92,9 @@ class PubSub:
         limits.check_name("name", request.name, "topics")
         self._check_topic(request)
         if request.name in self.topics:
-            raise AlreadyExistsError(f"Topic already exists (resource={request.name}).")
+            raise AlreadyExistsError(
+                f"Resource already exists in the project (resource={request.name})."
+            )
         topic = TopicState(next(self._numbers), copy(request))
         topic.config.state = Topic.ACTIVE
         self.add_topic(topic)
@@ -175,15 +177,17 @@ class PubSub:
     def prepare(self, request: Proto, now: float) -> Publication:
         """Check a `PublishRequest` and give its messages ids and a publish time."""
         topic = self.topic(request.topic)
-        limits.check_publish(request, request.ByteSize())
-        for message in request.messages:
-            limits.check_message(message)
+        limits.check_messages(request)
         if topic.config.HasField("schema_settings"):
             settings = topic.config.schema_settings
             accepted = [self.schemas.accept(settings, m.data) for m in request.messages]
             for message, attributes in zip(request.messages, accepted, strict=True):
                 message.attributes.update(attributes)
         return self._accept(topic, request.messages, now)
+
+    def new_id(self) -> str:
+        """Give the id of a message that is accepted, but filtered out before it is published."""
+        return str(next(self._numbers))
 
     def deliver(self, publication: Publication) -> None:
         """Hand durable messages to every subscription that was there when they were published."""
@@ -211,7 +215,9 @@ class PubSub:
         limits.check_subscription(config)
         matches = compile_filter(config.filter)
         if request.name in self.subscriptions:
-            raise AlreadyExistsError(f"Subscription already exists (resource={request.name}).")
+            raise AlreadyExistsError(
+                f"Resource already exists in the project (resource={request.name})."
+            )
         topic = self.topic(request.topic)
         self._check_dead_letter_topic(config)
         number = next(self._numbers)
@@ -411,7 +417,9 @@ class PubSub:
         limits.check_name("name", request.name, "snapshots")
         subscription = self.attached(request.subscription)
         if request.name in self.snapshots:
-            raise AlreadyExistsError(f"Snapshot already exists (resource={request.name}).")
+            raise AlreadyExistsError(
+                f"Resource already exists in the project (resource={request.name})."
+            )
         topic = self.topic_numbers.get(subscription.topic)
         if topic is None:
             raise FailedPreconditionError(

@@ -26,7 +26,7 @@ def received_messages(leases: Iterable[Lease], *, attempts: bool) -> bytes:
         entry = lease.entry
         attempt = entry.failures + 1 if attempts else 0
         head = ReceivedMessage(ack_id=lease.ack_id, delivery_attempt=attempt).SerializeToString()
-        body = entry.message.body
+        body = lease.transformed or entry.message.body
         tag = _MESSAGE + _varint(len(body))
         size = _varint(len(head) + len(tag) + len(body))
         parts += (_RECEIVED_MESSAGES, size, head, tag, body)
