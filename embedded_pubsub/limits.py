@@ -6,7 +6,7 @@ rule.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from embedded_pubsub.errors import InvalidArgumentError, OutOfRangeError, UnimplementedError
@@ -30,6 +30,8 @@ MIN_EXPIRATION_SECONDS = 86_400
 MAX_SCHEMA_BYTES = 300_000
 MAX_SCHEMA_REVISIONS = 20
 MAX_TRANSFORMS = 5
+MAX_LABELS = 64
+MAX_LABEL_CHARACTERS = 63
 MAX_UDF_BYTES = 20_000
 
 _NAME = re.compile(
@@ -44,7 +46,7 @@ _PROJECT = re.compile(r"projects/[^/]+")
 def check_name(field: str, name: str, collection: str) -> None:
     """Refuse what is not `projects/{project}/{collection}/{id}` with a well-formed id."""
     match = _NAME.fullmatch(name)
-    if match is None or match[2] != collection or match[3].lower().startswith("goog"):
+    if match is None or match[2] != collection or match[3].startswith("goog"):
         raise InvalidArgumentError(
             f"{field}: {name!r} is not a valid name. It must be "
             f"projects/{{project}}/{collection}/{{id}}; the id has 3 to 255 characters, starts "
@@ -125,8 +127,31 @@ def _check_bytes(field: str, text: str, limit: int) -> None:
         raise InvalidArgumentError(f"{field}: {size} bytes, at most {limit} are allowed.")
 
 
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that break the rules of "Creating and managing labels"."""
+    if len(labels) > MAX_LABELS:
+        raise InvalidArgumentError(f"labels: {len(labels)}, at most {MAX_LABELS} are allowed.")
+    for key, value in labels.items():
+        if not _is_label(key) or not key or not (key[0].islower() or ord(key[0]) > 127):
+            raise InvalidArgumentError(
+                f"labels: key {key!r} must have 1 to {MAX_LABEL_CHARACTERS} characters, start with "
+                "a lower case letter, and hold only lower case letters, digits, _ and -."
+            )
+        if not _is_label(value):
+            raise InvalidArgumentError(
+                f"labels: value {value!r} of {key!r} must have at most {MAX_LABEL_CHARACTERS} "
+                "characters, all of them lower case letters, digits, _ and -."
+            )
+
+
+def _is_label(text: str) -> bool:
+    known = all(c in "_-" or (c.isalnum() and not c.isupper()) for c in text)
+    return known and len(text) <= MAX_LABEL_CHARACTERS
+
+
 def check_topic(topic: Proto) -> None:
     """Refuse a topic whose settings are out of range or not served here."""
+    check_labels(topic.labels)
     if topic.HasField("message_retention_duration"):
         check_range(
             "message_retention_duration",
@@ -143,6 +168,7 @@ def check_topic(topic: Proto) -> None:
 
 def check_subscription(subscription: Proto) -> None:
     """Refuse a subscription whose settings are out of range or not served here."""
+    check_labels(subscription.labels)
     check_range(
         "ack_deadline_seconds",
         subscription.ack_deadline_seconds,

@@ -128,9 +128,10 @@ class PubSub:
         self._forget(topic.retained)
         self.changes.append(DropTopic(topic.number))
         self.policies.drop(name)
-        for subscription in topic.subscriptions.values():
-            subscription.config.topic = DELETED_TOPIC
-            self._save_subscription(subscription)
+        for subscription in self.subscriptions.values():
+            if subscription.topic == topic.number:
+                subscription.config.topic = DELETED_TOPIC
+                self._save_subscription(subscription)
         for snapshot in list(topic.snapshots.values()):
             snapshot.config.topic = DELETED_TOPIC
             self._save_snapshot(snapshot)
@@ -351,6 +352,8 @@ class PubSub:
                 are settled.
         """
         self._check_ack_ids(subscription, ack_ids)
+        if subscription.backlog.policy.exactly_once:
+            ack_ids = list(dict.fromkeys(ack_ids))
         stale = subscription.backlog.acknowledge(ack_ids, now)
         self.collect(subscription, now)
         self._refuse_stale(subscription, stale)
@@ -415,6 +418,7 @@ class PubSub:
     def create_snapshot(self, request: Proto, now: float) -> Proto:
         """Keep what a subscription owes, and what is published after, for a later seek."""
         limits.check_name("name", request.name, "snapshots")
+        limits.check_labels(request.labels)
         subscription = self.attached(request.subscription)
         if request.name in self.snapshots:
             raise AlreadyExistsError(
@@ -454,7 +458,11 @@ class PubSub:
         """Apply an `UpdateSnapshotRequest`; gives the snapshot as it is now."""
         snapshot = self.snapshot(request.snapshot.name)
         mask = request.update_mask
-        snapshot.config = masked(snapshot.config, request.snapshot, mask, _SNAPSHOT_FIXED)
+        updated = masked(snapshot.config, request.snapshot, mask, _SNAPSHOT_FIXED)
+        limits.check_labels(updated.labels)
+        if not updated.HasField("expire_time"):
+            raise InvalidArgumentError("snapshot.expire_time: must be set.")
+        snapshot.config = updated
         self._save_snapshot(snapshot)
         return snapshot.config
 
