@@ -50,3 +50,22 @@ def test_node(target):
         pytest.skip("@google-cloud/pubsub is not installed: npm install in tests/conformance/node")
     found = outcomes([node, str(HERE / "node" / "conformance.js")], target)
     assert found == dict.fromkeys(NODE_CHECKS, "passed")
+
+
+GO_CHECKS = NODE_CHECKS - {"exactlyOnce", "filter", "schema"}  # Debian's package is older than they
+
+
+def test_go(target, tmp_path):
+    go = shutil.which("go")
+    if go is None or not GO_PACKAGES.exists():
+        pytest.skip("Go and its Pub/Sub client (golang-google-cloud-dev) are not installed")
+    program = tmp_path / "conformance"
+    built = subprocess.run(
+        [go, "build", "-o", str(program), str(HERE / "go" / "conformance.go")],
+        env={**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_PACKAGES.parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    assert outcomes([str(program)], target) == dict.fromkeys(GO_CHECKS, "passed")
