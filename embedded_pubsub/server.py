@@ -60,7 +60,7 @@ class Server:
         if not (allow_remote or _is_loopback(host)):
             raise ValueError(
                 f"host: {host!r} is not loopback, and the server asks nobody for credentials. "
-                "Set allow_remote to listen there all the same."
+                "Set allow_remote (--allow-remote) to listen there all the same."
             )
         self._port = port
         self._data_dir = Path(data_dir) if data_dir is not None else None
