@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from embedded_pubsub import DataDirError, Server
 from faststream_pubsub import PubSubBroker
