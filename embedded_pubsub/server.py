@@ -22,11 +22,17 @@ MAX_RECEIVE_BYTES = 12 * 1024 * 1024
 
 CLOSE_SECONDS = 1.0
 
+KEEPALIVE_MILLISECONDS = 60_000
+PING_TIMEOUT_MILLISECONDS = 20_000
+"""A client that answers no ping for that long is gone, even if nobody closed its connection."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MILLISECONDS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MILLISECONDS),
     ("grpc.http2.max_ping_strikes", 0),
 )
 
