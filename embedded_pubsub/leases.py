@@ -76,13 +76,17 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """A delivery: the consumer has until `deadline` to ack; `timer` is when that is looked at."""
+    """A delivery: the consumer has until `deadline` to ack; `timer` is when that is looked at.
+
+    `transformed` is what is delivered in place of the message's body, where it is another.
+    """
 
     ack_id: str
     entry: Entry
     consumer: Consumer
     deadline: float
     timer: float
+    transformed: bytes | None = None
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -49,6 +49,8 @@ class Leasing(Snapshots):
                 are settled.
         """
         _check_ack_ids(subscription, ack_ids)
+        if subscription.backlog.policy.exactly_once:
+            ack_ids = list(dict.fromkeys(ack_ids))
         stale = subscription.backlog.acknowledge(ack_ids, now)
         self.collect(subscription, now)
         _refuse_stale(subscription, stale)

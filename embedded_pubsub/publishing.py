@@ -31,6 +31,10 @@ class Publishing(Topics):
             bodies = _serialized(request.messages)
         return self.accept(topic, request.messages, bodies, now)
 
+    def new_id(self) -> str:
+        """Give the id of a message that is accepted, but filtered out before it is published."""
+        return str(next(self.numbers))
+
     def accept(
         self, topic: TopicState, messages: Sequence[Proto], bodies: Sequence[bytes], now: float
     ) -> Publication:

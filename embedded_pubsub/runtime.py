@@ -19,6 +19,8 @@ from embedded_pubsub.protos import Proto
 from embedded_pubsub.resources import SubscriptionState
 from embedded_pubsub.state import PubSub
 from embedded_pubsub.store import Store
+from embedded_pubsub.transforming import Transforming
+from embedded_pubsub.transforms import Transforms
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -168,6 +170,7 @@ class Runtime:
         self.state = _restored(store)
         self._clock = clock
         self._journal = Journal(store)
+        self.transforms = Transforms()
         self._feeds: dict[SubscriptionState, set[Feed]] = {}
         self._listening: dict[int, set[Feed]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -189,6 +192,7 @@ class Runtime:
         for handle in (self._timer, self._expiry):
             if handle is not None:
                 handle.cancel()
+        await self.transforms.close()
         await self._journal.close()
 
     def end_feeds(self) -> None:
@@ -265,8 +269,9 @@ class Runtime:
         return leases
 
     def bodies(self, leases: Sequence[Lease]) -> Sequence[bytes]:
-        """Give the serialized messages of leases that were just taken."""
-        return self.state.bodies([lease.entry.message for lease in leases])
+        """Give the serialized messages of leases that are out."""
+        bodies = self.state.bodies([lease.entry.message for lease in leases])
+        return [lease.transformed or body for lease, body in zip(leases, bodies, strict=True)]
 
     def _flush(self) -> asyncio.Future[None] | None:
         """Wake who may have something to do; gives what ends when the changes are durable."""
@@ -336,6 +341,7 @@ class Feed:
         self.consumer = consumer
         self._runtime = runtime
         self._woken = asyncio.Event()
+        self._transforming = Transforming(runtime, self)
 
     def wake(self) -> None:
         """Have `wait` end: something may have changed."""
@@ -357,8 +363,16 @@ class Feed:
         if self._runtime.closing:
             raise UnavailableError("The server is closing.")
         self._runtime.state.check_alive(self.subscription)
+        if self.subscription.config.message_transforms or self.transforming:
+            return self._transforming.take(max_messages)
         return self._runtime.take(self, max_messages)
+
+    @property
+    def transforming(self) -> bool:
+        """Whether something is leased that `take` has yet to give, because it is transformed."""
+        return self._transforming.busy
 
     def close(self) -> None:
         """Take no more."""
+        self._transforming.close()
         self._runtime.close_feed(self)

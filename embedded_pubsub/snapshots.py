@@ -2,7 +2,12 @@
 
 from embedded_pubsub import limits
 from embedded_pubsub.changes import DropSnapshot
-from embedded_pubsub.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from embedded_pubsub.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+)
 from embedded_pubsub.protos import Proto, Snapshot
 from embedded_pubsub.resources import SnapshotState
 from embedded_pubsub.settings import masked
@@ -20,9 +25,12 @@ class Snapshots(Subscriptions):
     def create_snapshot(self, request: Proto, now: float) -> Proto:
         """Keep what a subscription owes, and what is published after, for a later seek."""
         limits.check_name("name", request.name, "snapshots")
+        limits.check_labels(request.labels)
         subscription = self.attached(request.subscription)
         if request.name in self.snapshots:
-            raise AlreadyExistsError(f"Snapshot already exists (resource={request.name}).")
+            raise AlreadyExistsError(
+                f"Resource already exists in the project (resource={request.name})."
+            )
         topic = self.topic_numbers.get(subscription.topic)
         if topic is None:
             raise FailedPreconditionError(
@@ -57,7 +65,11 @@ class Snapshots(Subscriptions):
         """Apply an `UpdateSnapshotRequest`; gives the snapshot as it is now."""
         snapshot = self.snapshot(request.snapshot.name)
         mask = request.update_mask
-        snapshot.config = masked(snapshot.config, request.snapshot, mask, _FIXED)
+        updated = masked(snapshot.config, request.snapshot, mask, _FIXED)
+        limits.check_labels(updated.labels)
+        if not updated.HasField("expire_time"):
+            raise InvalidArgumentError("snapshot.expire_time: must be set.")
+        snapshot.config = updated
         self.save_snapshot(snapshot)
         return snapshot.config
 

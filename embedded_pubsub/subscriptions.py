@@ -26,7 +26,9 @@ class Subscriptions(Publishing):
         limits.check_subscription(config)
         matches = compile_filter(config.filter)
         if request.name in self.subscriptions:
-            raise AlreadyExistsError(f"Subscription already exists (resource={request.name}).")
+            raise AlreadyExistsError(
+                f"Resource already exists in the project (resource={request.name})."
+            )
         topic = self.topic(request.topic)
         self._check_dead_letter_topic(config)
         number = next(self.numbers)

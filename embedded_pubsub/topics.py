@@ -22,7 +22,9 @@ class Topics(Holdings):
         limits.check_name("name", request.name, "topics")
         self._check_topic(request)
         if request.name in self.topics:
-            raise AlreadyExistsError(f"Topic already exists (resource={request.name}).")
+            raise AlreadyExistsError(
+                f"Resource already exists in the project (resource={request.name})."
+            )
         topic = TopicState(next(self.numbers), copy(request))
         topic.config.state = Topic.ACTIVE
         self.add_topic(topic)
@@ -56,9 +58,10 @@ class Topics(Holdings):
         self.release(topic.readers.pop(topic.number, ()))
         self.changes.append(DropTopic(topic.number))
         self.policies.drop(name)
-        for subscription in topic.subscriptions.values():
-            subscription.config.topic = DELETED_TOPIC
-            self.save_subscription(subscription)
+        for subscription in self.subscriptions.values():
+            if subscription.topic == topic.number:
+                subscription.config.topic = DELETED_TOPIC
+                self.save_subscription(subscription)
         for snapshot in list(topic.snapshots.values()):
             snapshot.config.topic = DELETED_TOPIC
             self.save_snapshot(snapshot)

@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 
 from embedded_pubsub import Server, protos
+from embedded_pubsub import server as server_module
 from embedded_pubsub.runtime import Feed
 from embedded_pubsub.streaming import Stream
 
@@ -84,6 +85,80 @@ def test_broken_http2_hurts_nobody_else(target, rest_target, pubsub, data):
                 connection.sendall(data)
         pubsub.publish("served")
         assert [each.message.data for each in pubsub.pull(1)] == [b"served"]
+
+
+class BlackHole:
+    """Between a client and a server: forwards everything, until it lets everything vanish."""
+
+    def __init__(self, target):
+        self.frozen = False
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self._tasks: set[asyncio.Task] = set()
+        return self, f"127.0.0.1:{port}"
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connected(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        there_reader, there_writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            await asyncio.gather(
+                self._forward(reader, there_writer), self._forward(there_reader, writer)
+            )
+        finally:
+            writer.close()
+            there_writer.close()
+
+    async def _forward(self, reader, writer):
+        while data := await reader.read(65_536):
+            if not self.frozen:
+                writer.write(data)
+                await writer.drain()
+
+
+async def test_stream_of_a_vanished_client_is_given_up(monkeypatch):
+    """Nobody closes the connection: only pings that stay unanswered tell."""
+    quick = {"grpc.keepalive_time_ms": 1000, "grpc.http2.ping_timeout_ms": 1000}
+    options = tuple((name, quick.get(name, value)) for name, value in server_module._OPTIONS)
+    monkeypatch.setattr(server_module, "_OPTIONS", options)
+    async with (
+        Server() as server,
+        BlackHole(server.target) as (hole, target),
+        grpc.aio.insecure_channel(server.target) as direct,
+        grpc.aio.insecure_channel(target) as channel,
+    ):
+        topic, subscription = "projects/p/topics/topic", "projects/p/subscriptions/subscription"
+        for method, request in (
+            ("Publisher/CreateTopic", protos.Topic(name=topic)),
+            (
+                "Subscriber/CreateSubscription",
+                protos.Subscription(name=subscription, topic=topic),
+            ),
+        ):
+            call = direct.unary_unary(f"/google.pubsub.v1.{method}")
+            await call(request.SerializeToString(), timeout=30)
+        stream = channel.stream_stream("/google.pubsub.v1.Subscriber/StreamingPull")()
+        opening = protos.StreamingPullRequest(
+            subscription=subscription, stream_ack_deadline_seconds=60
+        )
+        await stream.write(opening.SerializeToString())
+        found = server._runtime.state.subscription(subscription)
+        while not server._runtime.consumers(found):  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
+        hole.frozen = True
+        async with asyncio.timeout(60):
+            while server._runtime.consumers(found):  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.05)
+        stream.cancel()
 
 
 @pytest.mark.parametrize("count", [500, 1000])
