@@ -221,7 +221,7 @@ def restart(data_dir: Path) -> dict[str, float]:
     """Start again on what a killed server has left."""
     with serving(data_dir) as process:
         return {
-            "ready_seconds": process.ready_seconds,
+            "ready_seconds": round(process.ready_seconds, 2),
             "ready_cpu_seconds": process.cpu_seconds(),
             "rss_mb": process.rss_mb(),
         }

@@ -28,7 +28,7 @@ from statistics import median
 
 import grpc.aio
 
-from benchmarks._server_scaling import scaling
+from benchmarks._server_scaling import restart, scaling
 from embedded_pubsub import protos
 
 ROOT = Path(__file__).parents[1]
@@ -213,7 +213,9 @@ def rss_mb(pid: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=6000, help="of 1 KiB, for each rate")
-    parser.add_argument("--kept", type=int, default=30_000, help="when memory is measured")
+    parser.add_argument(
+        "--kept", type=int, default=30_000, help="when memory, and a restart, are measured"
+    )
     parser.add_argument("--seconds", type=float, default=3, help="of steady load, for latency")
     parser.add_argument("--scaling", action="store_true", help="cost per message as it grows")
     parser.add_argument("--backlog", type=int, default=1_000_000, help="for --scaling")
@@ -233,10 +235,13 @@ def main() -> None:
             started = time.perf_counter()
             with running(commands(Path(folder), port)[name]) as child:
                 results[name] = asyncio.run(measure(port, child.pid, started, options))
+            if (Path(folder) / name).exists():
+                results[name]["restart_seconds"] = restart(Path(folder) / name)["ready_seconds"]
     ratios = {
         name: {
             figure: round(value / results["google"][figure], 2)
             for figure, value in results[name].items()
+            if figure in results["google"]
         }
         for name in ("memory", "durable", "no_fsync")
         if "google" in results

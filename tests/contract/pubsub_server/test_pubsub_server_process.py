@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -10,7 +12,7 @@ import grpc
 import pytest
 
 from embedded_pubsub import DataDirError, Server, protos
-from tests.support.pubsub_process import SUBSCRIPTION, TOPIC, Raw, process, ready
+from tests.support.pubsub_process import ROOT, SUBSCRIPTION, TOPIC, Raw, process, ready
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -23,6 +25,22 @@ def test_says_when_it_is_ready_and_ends_clean(number):
         child.send_signal(number)
         out, err = child.communicate(timeout=30)
         assert (child.returncode, out, err) == (0, "", "")
+
+
+def test_process_of_its_own_loads_no_clients():
+    program = "import embedded_pubsub.__main__, sys; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "google.pubsub_v1.types" in loaded
+    assert not [name for name in loaded if name.startswith("google.pubsub_v1.services")]
+
+
+def test_clients_can_be_loaded_beside_the_server():
+    program = (
+        "import embedded_pubsub; embedded_pubsub.Server; import google.pubsub_v1 as p; p.types"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_rest_is_announced():
