@@ -34,7 +34,8 @@ def ready(child):
 class Raw:
     """Unary calls with raw protobufs."""
 
-    def __init__(self, target):
+    def __init__(self, target, *, patient=True):
+        self._patient = patient  # waits for a server that can't be reached
         self.channel = grpc.insecure_channel(target)
 
     def __enter__(self):
@@ -55,7 +56,7 @@ class Raw:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=response.FromString,
         )
-        return call(request, timeout=timeout, wait_for_ready=True)
+        return call(request, timeout=timeout, wait_for_ready=self._patient)
 
     def create(self, **settings):
         self("Publisher/CreateTopic", protos.Topic(name=TOPIC))

@@ -114,7 +114,7 @@ def under_load(target, history, failures):
     """Start the load; each thread ends when the server is gone."""
 
     def run(work):
-        with Raw(target) as call:
+        with Raw(target, patient=False) as call:
             try:
                 while True:
                     work(call, history)
