@@ -204,7 +204,18 @@ class SqliteStore:
             raise
 
     def load(self) -> Saved:
-        """Give all that is held, messages in the order of their publishing."""
+        """Give all that is held, messages in the order of their publishing.
+
+        Raises:
+            DataDirError: The file is damaged.
+        """
+        try:
+            return self._saved()
+        except sqlite3.Error as error:
+            self.close()
+            raise DataDirError(f"data_dir {self._data_dir}: can't be read: {error}.") from error
+
+    def _saved(self) -> Saved:
         return Saved(
             opening=self._opening,
             topics=[PutTopic(*row) for row in self._rows("topics", "number")],

@@ -141,3 +141,12 @@ def test_other_format_is_refused(tmp_path):
     connection.close()
     with pytest.raises(DataDirError, match="format 99"):
         SqliteStore(tmp_path)
+
+
+def test_file_that_lacks_a_table_is_refused(tmp_path):
+    SqliteStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "pubsub.sqlite3") as connection:
+        connection.execute("DROP TABLE acks")
+    connection.close()
+    with pytest.raises(DataDirError, match="can't be read"):
+        SqliteStore(tmp_path).load()
