@@ -138,7 +138,7 @@ class TestTopics:
         monkeypatch.setattr(javascript, "MAX_HEAP_BYTES", 16 * 1024 * 1024)
         monkeypatch.setattr(javascript, "MAX_SECONDS", 60)
         code = (
-            "function f(m) { const all = []; "
+            "const all = []; function f(m) { "
             "while (m.data == 'hoard') all.push(new Array(1e6).fill(all.length)); return m; }"
         )
         topic_with(udf(code, "f"))
