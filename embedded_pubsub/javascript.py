@@ -90,7 +90,7 @@ class Script:
         try:
             return await asyncio.wait_for(self._isolate.eval_cancelable(code), MAX_SECONDS)
         except (TimeoutError, JSOOMException) as error:
-            # Neither leaves an isolate that can be trusted with the next message.
+            # What was left half done, and what was hoarded, must not meet the next message.
             self.close()
             raise InvalidArgumentError(
                 f"{self._name}: took more than {MAX_SECONDS:g} s or {MAX_HEAP_BYTES} bytes."

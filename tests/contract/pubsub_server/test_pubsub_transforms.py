@@ -14,6 +14,8 @@ from google.pubsub_v1 import PublisherClient as UnbatchedPublisher
 from google.pubsub_v1 import SchemaServiceClient
 from google.pubsub_v1.types import Compression
 
+from embedded_pubsub import javascript
+
 pytest.importorskip("py_mini_racer", reason="the extra `transforms` is not installed")
 
 REDACT = """
@@ -124,15 +126,29 @@ class TestTopics:
             UnbatchedPublisher.publish(pubsub.publisher, request=request)
 
     def test_endless_function_is_stopped_and_the_next_message_served(self, topic_with, pubsub):
-        topic_with(udf("function f(m) { while (m.data == 'loop'); return m; }", "f"))
+        code = """
+            let busy = false;
+            function f(m) {
+              if (busy) throw new Error("the last message left me half done");
+              busy = true;
+              while (m.data == "loop");
+              busy = false;
+              return m;
+            }
+        """
+        topic_with(udf(code, "f"))
         with pytest.raises(exceptions.InvalidArgument, match=r"0\.5 s"):
             pubsub.publish("loop")
         pubsub.publish("fine")
         assert [each.message.data for each in pubsub.pull(1)] == [b"fine"]
 
-    def test_greedy_function_is_stopped_and_the_next_message_served(self, topic_with, pubsub):
+    def test_greedy_function_is_stopped_and_the_next_message_served(
+        self, topic_with, pubsub, monkeypatch
+    ):
+        monkeypatch.setattr(javascript, "MAX_HEAP_BYTES", 16 * 1024 * 1024)
+        monkeypatch.setattr(javascript, "MAX_SECONDS", 60)
         code = (
-            "function f(m) { const all = []; "
+            "const all = []; function f(m) { "
             "while (m.data == 'hoard') all.push(new Array(1e6).fill(all.length)); return m; }"
         )
         topic_with(udf(code, "f"))
@@ -195,11 +211,18 @@ class TestSubscriptions:
         }
         assert received.message.ordering_key == "key"
 
-    def test_filtered_messages_are_acknowledged(self, pubsub):
+    def test_filtered_messages_are_acknowledged(self, pubsub, rest_target):
         pubsub.create(message_transforms=[udf()])
         pubsub.publish('{"drop": 1}', '{"a": 1}')
         (received,) = pubsub.pull(1)
         assert json.loads(received.message.data) == {"a": 1}
+        page = urllib.request.Request(
+            f"http://{rest_target}/", headers={"Accept": "application/json"}
+        )
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            shown = json.loads(answer.read())["subscriptions"]
+        (backlog,) = (s["backlog"] for s in shown if s["subscription"] == pubsub.subscription)
+        assert backlog == 1
         pubsub.nack(received)
         (again,) = pubsub.pull(1)
         assert again.message.message_id == received.message.message_id
