@@ -3,7 +3,12 @@
 Each server is a process of its own, pinned to one core, the client to another where there are two.
 Google's emulator is left out where it is not installed. Ratios are ours against Google's.
 
+`memory` keeps nothing; `durable` is the default of a folder, `no_fsync` the same without waiting
+for the disk: what lies between them is the disk, what lies between `no_fsync` and `memory` is
+SQLite.
+
 Run: python -m benchmarks.server [--messages 6000] [--kept 30000] [--seconds 3]
+     python -m benchmarks.server --scaling [--backlog 1000000]
 """
 
 import argparse
@@ -23,6 +28,7 @@ from statistics import median
 
 import grpc.aio
 
+from benchmarks._server_scaling import restart, scaling
 from embedded_pubsub import protos
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +67,8 @@ def commands(folder: Path, port: int) -> dict[str, list[str]]:
     ours = [sys.executable, "-m", "embedded_pubsub", "--port", str(port)]
     found = {
         "memory": [*ours, "--in-memory"],
-        "durable": [*ours, "--data-dir", str(folder / "data")],
+        "durable": [*ours, "--data-dir", str(folder / "durable")],
+        "no_fsync": [*ours, "--data-dir", str(folder / "no_fsync"), "--no-fsync"],
     }
     jar = emulator_jar()
     if jar is not None:
@@ -206,9 +213,21 @@ def rss_mb(pid: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=6000, help="of 1 KiB, for each rate")
-    parser.add_argument("--kept", type=int, default=30_000, help="when memory is measured")
+    parser.add_argument(
+        "--kept", type=int, default=30_000, help="when memory, and a restart, are measured"
+    )
     parser.add_argument("--seconds", type=float, default=3, help="of steady load, for latency")
+    parser.add_argument("--scaling", action="store_true", help="cost per message as it grows")
+    parser.add_argument("--backlog", type=int, default=1_000_000, help="for --scaling")
     options = parser.parse_args()
+    if options.scaling:
+        kinds = {"memory": False, "no_fsync": True}
+        found = {
+            name: scaling(durable=durable, count=10_000, backlog=options.backlog)
+            for name, durable in kinds.items()
+        }
+        print(json.dumps({"cores": os.cpu_count(), **found}, indent=2))
+        return
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in commands(Path(folder), 0):
@@ -216,12 +235,15 @@ def main() -> None:
             started = time.perf_counter()
             with running(commands(Path(folder), port)[name]) as child:
                 results[name] = asyncio.run(measure(port, child.pid, started, options))
+            if (Path(folder) / name).exists():
+                results[name]["restart_seconds"] = restart(Path(folder) / name)["ready_seconds"]
     ratios = {
         name: {
             figure: round(value / results["google"][figure], 2)
             for figure, value in results[name].items()
+            if figure in results["google"]
         }
-        for name in ("memory", "durable")
+        for name in ("memory", "durable", "no_fsync")
         if "google" in results
     }
     print(json.dumps({"cores": os.cpu_count(), "servers": results, "ratios": ratios}, indent=2))

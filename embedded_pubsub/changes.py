@@ -51,10 +51,13 @@ class DropSnapshot(NamedTuple):
 
 
 class PutMessage(NamedTuple):
-    """A message is published; `body` is the serialized `PubsubMessage`."""
+    """A message is published; `body` is the serialized `PubsubMessage`, `size` its length."""
 
     seq: int
     topic: int
+    publish_time: float
+    ordering_key: str
+    size: int
     body: bytes
 
 
@@ -78,12 +81,26 @@ class DropAck(NamedTuple):
     subscription: int
 
 
+class PutOwed(NamedTuple):
+    """A seek brought a subscription a message from before the subscription was made."""
+
+    seq: int
+    subscription: int
+
+
 class PutAttempt(NamedTuple):
     """A message went out for the `attempt`-th time under a dead-letter policy."""
 
     seq: int
     subscription: int
     attempt: int
+
+
+class PutUse(NamedTuple):
+    """A subscription was last used at a time, in seconds since the epoch."""
+
+    subscription: int
+    used: float
 
 
 class PutSchema(NamedTuple):
@@ -123,7 +140,9 @@ Change = (
     | DropMessage
     | PutAck
     | DropAck
+    | PutOwed
     | PutAttempt
+    | PutUse
     | PutSchema
     | DropSchema
     | PutPolicy

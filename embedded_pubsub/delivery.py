@@ -1,142 +1,26 @@
 """What one subscription still owes its subscribers: the delivery state machine.
 
 Pure: no socket, no task, no clock. Every method that depends on time is told what time it is
-(seconds since the epoch). A message is ready, waits (for its backoff, or for an earlier message
-of its ordering key), or is leased to a consumer under an ack id until a deadline.
+(seconds since the epoch). A message is in the topic's log until it is first wanted; from then on
+it is ready, waits (for its backoff, or for an earlier message of its ordering key), or is leased
+to a consumer under an ack id until a deadline.
 """
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, takewhile
 
-from embedded_pubsub.errors import InvalidArgumentError
-
-UNLIMITED = 2**62
-
-
-@dataclass(slots=True, eq=False)
-class Message:
-    """One published message, shared by all that hold it.
-
-    Attributes:
-        seq: The number under which it is stored; grows with every publish.
-        topic: The number of the topic that it was published to.
-        body: The serialized `PubsubMessage`, id and publish time included.
-        ordering_key: Empty where order does not matter.
-        publish_time: Seconds since the epoch.
-        holders: How many subscriptions, topics and snapshots still need it.
-    """
-
-    seq: int
-    topic: int
-    body: bytes
-    ordering_key: str
-    publish_time: float
-    holders: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Exponential backoff between redeliveries, in seconds."""
-
-    minimum_seconds: float
-    maximum_seconds: float
-
-    def delay_seconds(self, failures: int) -> float:
-        """Give the pause after that many failed deliveries, of which there is at least one."""
-        doublings = min(failures - 1, 60)
-        return min(self.minimum_seconds * 2.0**doublings, self.maximum_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryPolicy:
-    """The settings of a subscription that delivery depends on.
-
-    `max_delivery_attempts` is 0 where no dead-letter policy is set.
-    """
-
-    ack_deadline_seconds: float = 10.0
-    ordered: bool = False
-    exactly_once: bool = False
-    backoff: Backoff | None = None
-    max_delivery_attempts: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Consumer:
-    """One stream or one pull: who leases messages, and how many at once.
-
-    `keys` are the ordering keys whose next message only this consumer may have. A consumer that
-    is gone keeps what it leased until the deadlines, and then loses its keys.
-    """
-
-    max_messages: int = UNLIMITED
-    max_bytes: int = UNLIMITED
-    ack_deadline_seconds: float | None = None
-    outstanding_messages: int = 0
-    outstanding_bytes: int = 0
-    keys: "dict[OrderedKey, None]" = field(default_factory=dict)
-
-    def has_room(self) -> bool:
-        """Tell whether flow control lets another message out."""
-        return (
-            self.outstanding_messages < self.max_messages
-            and self.outstanding_bytes < self.max_bytes
-        )
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A message in a subscription that has not settled yet."""
-
-    message: Message
-    failures: int = 0
-    key: "OrderedKey | None" = None
-    lease: "Lease | None" = None
-    acked: bool = False
-    settled: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Lease:
-    """A delivery: the consumer has until `deadline` to ack; `timer` is when that is looked at."""
-
-    ack_id: str
-    entry: Entry
-    consumer: Consumer
-    deadline: float
-    timer: float
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class OrderedKey:
-    """The messages of one ordering key: `sent` are outstanding with one consumer, in order.
-
-    `queued` says that the key stands in a queue of things that can be taken from.
-    """
-
-    name: str
-    waiting: deque[Entry] = field(default_factory=deque)
-    sent: deque[Entry] = field(default_factory=deque)
-    consumer: Consumer | None = None
-    queued: bool = False
-    due: float = 0.0
-
-
-def parse_ack_id(ack_id: str) -> tuple[int, int, int]:
-    """Read an ack id: the numbers of the subscription, the message and the delivery.
-
-    Raises:
-        InvalidArgumentError: This server never made such an ack id.
-    """
-    parts = ack_id.split("-")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise InvalidArgumentError(
-            f"You have passed an invalid ack ID to the service (ack_id={ack_id[:100]})."
-        )
-    subscription, seq, delivery = map(int, parts)
-    return subscription, seq, delivery
+from embedded_pubsub.leases import (
+    UNLIMITED,
+    Consumer,
+    DeliveryPolicy,
+    Entry,
+    Lease,
+    OrderedKey,
+    parse_ack_id,
+)
+from embedded_pubsub.log import Cursor, Message
 
 
 class Backlog:
@@ -144,12 +28,26 @@ class Backlog:
 
     What leaves it is left in `settled` (acknowledged, for good) and `exhausted` (failed as often
     as the dead-letter policy allows), for the owner to collect.
+
+    Args:
+        number: Of the subscription; part of its ack ids.
+        policy: Its settings.
+        delivery_numbers: Never the same twice.
+        log: The place in the topic's log up to which messages were taken; None where every
+            message is handed in with `add`.
     """
 
     def __init__(
-        self, number: int, policy: DeliveryPolicy, delivery_numbers: Iterator[int]
+        self,
+        number: int,
+        policy: DeliveryPolicy,
+        delivery_numbers: Iterator[int],
+        log: Cursor | None = None,
     ) -> None:
         self.policy = policy
+        self.log = log
+        self.failures: Mapping[int, int] = {}
+        """Failed deliveries from before a restart, by the number of the message."""
         self.entries: dict[int, Entry] = {}
         self.leases: dict[str, Lease] = {}
         self.settled: list[Message] = []
@@ -161,10 +59,17 @@ class Backlog:
         self._timers: list[tuple[float, int, Lease]] = []
         self._keys: dict[str, OrderedKey] = {}
 
-    def add(self, message: Message, failures: int = 0) -> None:
-        """Owe a message; `failures` counts deliveries that failed before a restart."""
-        entry = Entry(message, failures)
-        self.entries[message.seq] = entry
+    def __len__(self) -> int:
+        """Count the messages that are owed."""
+        return len(self.entries) + (len(self.log) if self.log is not None else 0)
+
+    def messages(self) -> Iterator[Message]:
+        """Give the messages that are owed, those out of the log first."""
+        return chain((entry.message for entry in self.entries.values()), self.log or ())
+
+    def add(self, message: Message) -> None:
+        """Owe a message."""
+        entry = self._enter(message)
         if not (self.policy.ordered and message.ordering_key):
             self._ready.append(entry)
             return
@@ -191,7 +96,7 @@ class Backlog:
             if entry is None:
                 break
             leases.append(self._lease(entry, consumer, now))
-            size += len(entry.message.body)
+            size += entry.message.size
         return leases
 
     def acknowledge(self, ack_ids: Iterable[str], now: float) -> list[str]:
@@ -263,18 +168,38 @@ class Backlog:
         else:
             self._ready.append(entry)
 
+    def expire(self, before: float) -> None:
+        """Settle what was published before a time."""
+        old = takewhile(lambda each: each.message.publish_time < before, self.entries.values())
+        for entry in list(old):
+            self.settle(entry)
+        if self.log is not None:
+            self.settled.extend(self.log.take_before(before))
+
+    def fetch_all(self) -> None:
+        """Take everything out of the log."""
+        while self._fetch():
+            pass
+
     def refill(self, messages: Iterable[Message]) -> None:
         """Start over with these messages, in this order; every lease is void."""
+        if self.log is not None:
+            self.log.go_to_end()
         for lease in list(self.leases.values()):
             self._release(lease)
         for key in self._keys.values():
             if key.consumer is not None:
                 key.consumer.keys.pop(key, None)
-        failures = {seq: entry.failures for seq, entry in self.entries.items()}
+        self.failures = {seq: entry.failures for seq, entry in self.entries.items()}
         for container in (self.entries, self._ready, self._delayed, self._timers, self._keys):
             container.clear()
         for message in messages:
-            self.add(message, failures.get(message.seq, 0))
+            self.add(message)
+
+    def clear(self) -> None:
+        """Owe nothing, and nothing that is published from now on."""
+        self.refill([])
+        self.log = None
 
     # Leases
 
@@ -287,7 +212,7 @@ class Backlog:
         entry.lease = lease
         self.leases[ack_id] = lease
         consumer.outstanding_messages += 1
-        consumer.outstanding_bytes += len(entry.message.body)
+        consumer.outstanding_bytes += entry.message.size
         return lease
 
     def _watch(self, lease: Lease) -> None:
@@ -298,7 +223,7 @@ class Backlog:
         del self.leases[lease.ack_id]
         lease.entry.lease = None
         lease.consumer.outstanding_messages -= 1
-        lease.consumer.outstanding_bytes -= len(lease.entry.message.body)
+        lease.consumer.outstanding_bytes -= lease.entry.message.size
         if len(self._timers) > 2 * len(self.leases) + 1000:
             self._timers = [item for item in self._timers if self._is_current(item)]
             heapq.heapify(self._timers)
@@ -324,8 +249,8 @@ class Backlog:
             self.retry(entry, now)
 
     def _acknowledge(self, entry: Entry) -> None:
-        in_front = entry.key.sent[0] if entry.key is not None and entry.key.sent else entry
-        if in_front is entry or self.policy.exactly_once:
+        key = entry.key
+        if key is None or self.policy.exactly_once or not key.sent or key.sent[0] is entry:
             self.settle(entry)
             return
         entry.acked = True
@@ -336,17 +261,53 @@ class Backlog:
         if self.policy.exactly_once:
             return
         subscription, seq, _ = parse_ack_id(ack_id)
-        entry = self.entries.get(seq) if subscription == self._number else None
+        if subscription != self._number:
+            return
+        entry = self.entries.get(seq)
         if entry is not None and entry.key is None:
             self.settle(entry)
+        if entry is None and self.log is not None:
+            self._settle_in_log(self.log, seq)
+
+    def _settle_in_log(self, log: Cursor, seq: int) -> None:
+        message = log.find(seq)
+        if message is not None and not (self.policy.ordered and message.ordering_key):
+            log.skip([message])
+            self.settled.append(message)
 
     # What is ready
 
     def _next(self, consumer: Consumer, now: float) -> Entry | None:
+        """Give what comes next: with each message that comes again, one comes out of the log."""
+        while True:
+            if not self._ready and not consumer.keys and not self.policy.ordered:
+                message = self.log.take() if self.log is not None else None
+                return self._enter(message) if message is not None else None
+            fetched = self._fetch()
+            entry = self._next_of_keys(consumer, now) or self._next_ready(consumer, now)
+            if entry is not None or not fetched:
+                return entry
+
+    def _enter(self, message: Message) -> Entry:
+        entry = Entry(message, self.failures.get(message.seq, 0) if self.failures else 0)
+        self.entries[message.seq] = entry
+        return entry
+
+    def _fetch(self) -> bool:
+        message = self.log.take() if self.log is not None else None
+        if message is None:
+            return False
+        self.add(message)
+        return True
+
+    def _next_of_keys(self, consumer: Consumer, now: float) -> Entry | None:
         while consumer.keys:
             entry = self._next_of(next(iter(consumer.keys)), consumer, now)
             if entry is not None:
                 return entry
+        return None
+
+    def _next_ready(self, consumer: Consumer, now: float) -> Entry | None:
         while self._ready:
             item = self._ready.popleft()
             entry = item if isinstance(item, Entry) else self._next_of(item, consumer, now)

@@ -6,6 +6,7 @@ rule.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from embedded_pubsub.errors import InvalidArgumentError, OutOfRangeError, UnimplementedError
@@ -28,11 +29,16 @@ MAX_DELIVERY_ATTEMPTS = 100
 MIN_EXPIRATION_SECONDS = 86_400
 MAX_SCHEMA_BYTES = 300_000
 MAX_SCHEMA_REVISIONS = 20
+MAX_TRANSFORMS = 5
+MAX_LABELS = 64
+MAX_LABEL_CHARACTERS = 63
+MAX_UDF_BYTES = 20_000
 
 _NAME = re.compile(
     r"projects/([^/]+)/(topics|subscriptions|snapshots|schemas)/([A-Za-z][A-Za-z0-9\-_.~+%]{2,254})"
 )
 _TABLE = re.compile(r"[^.:\s]+(?::[^.:\s]+)?[.:][A-Za-z0-9_]+\.[^.\s]+")
+_FUNCTION = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _PROJECT = re.compile(r"projects/[^/]+")
 
@@ -40,7 +46,7 @@ _PROJECT = re.compile(r"projects/[^/]+")
 def check_name(field: str, name: str, collection: str) -> None:
     """Refuse what is not `projects/{project}/{collection}/{id}` with a well-formed id."""
     match = _NAME.fullmatch(name)
-    if match is None or match[2] != collection or match[3].lower().startswith("goog"):
+    if match is None or match[2] != collection or match[3].startswith("goog"):
         raise InvalidArgumentError(
             f"{field}: {name!r} is not a valid name. It must be "
             f"projects/{{project}}/{collection}/{{id}}; the id has 3 to 255 characters, starts "
@@ -58,6 +64,13 @@ def check_range(field: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside [low, high]."""
     if not low <= value <= high:
         raise InvalidArgumentError(f"{field}: {value:g} is not between {low:g} and {high:g}.")
+
+
+def check_messages(request: Proto) -> None:
+    """Refuse a publish request that breaks a limit, as a whole or by one of its messages."""
+    check_publish(request, request.ByteSize())
+    for message in request.messages:
+        check_message(message)
 
 
 def check_publish(request: Proto, size: int) -> None:
@@ -114,8 +127,31 @@ def _check_bytes(field: str, text: str, limit: int) -> None:
         raise InvalidArgumentError(f"{field}: {size} bytes, at most {limit} are allowed.")
 
 
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that break the rules of "Creating and managing labels"."""
+    if len(labels) > MAX_LABELS:
+        raise InvalidArgumentError(f"labels: {len(labels)}, at most {MAX_LABELS} are allowed.")
+    for key, value in labels.items():
+        if not _is_label(key) or not key or not (key[0].islower() or ord(key[0]) > 127):
+            raise InvalidArgumentError(
+                f"labels: key {key!r} must have 1 to {MAX_LABEL_CHARACTERS} characters, start with "
+                "a lower case letter, and hold only lower case letters, digits, _ and -."
+            )
+        if not _is_label(value):
+            raise InvalidArgumentError(
+                f"labels: value {value!r} of {key!r} must have at most {MAX_LABEL_CHARACTERS} "
+                "characters, all of them lower case letters, digits, _ and -."
+            )
+
+
+def _is_label(text: str) -> bool:
+    known = all(c in "_-" or (c.isalnum() and not c.isupper()) for c in text)
+    return known and len(text) <= MAX_LABEL_CHARACTERS
+
+
 def check_topic(topic: Proto) -> None:
     """Refuse a topic whose settings are out of range or not served here."""
+    check_labels(topic.labels)
     if topic.HasField("message_retention_duration"):
         check_range(
             "message_retention_duration",
@@ -127,12 +163,12 @@ def check_topic(topic: Proto) -> None:
         source = topic.ingestion_data_source_settings.WhichOneof("source")
         if source is None:
             raise InvalidArgumentError("ingestion_data_source_settings.source: must be set.")
-    if topic.message_transforms:
-        raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
+    check_transforms(topic.message_transforms)
 
 
 def check_subscription(subscription: Proto) -> None:
     """Refuse a subscription whose settings are out of range or not served here."""
+    check_labels(subscription.labels)
     check_range(
         "ack_deadline_seconds",
         subscription.ack_deadline_seconds,
@@ -155,6 +191,56 @@ def check_subscription(subscription: Proto) -> None:
         ttl = seconds_of(subscription.expiration_policy.ttl)
         check_range("expiration_policy.ttl", ttl, MIN_EXPIRATION_SECONDS, float("inf"))
     _check_destination(subscription)
+
+
+def check_transforms(transforms: Sequence[Proto]) -> None:
+    """Refuse transforms that are too many, are not named apart, or are not run here."""
+    if len(transforms) > MAX_TRANSFORMS:
+        raise InvalidArgumentError(
+            f"message_transforms: {len(transforms)}, at most {MAX_TRANSFORMS} are allowed."
+        )
+    for transform in transforms:
+        match transform.WhichOneof("transform"):
+            case "javascript_udf":
+                _check_udf(transform.javascript_udf)
+            case "compression":
+                _check_compression(transform.compression)
+            case None:
+                raise InvalidArgumentError("message_transforms: a transform must be set.")
+            case kind:
+                raise UnimplementedError(
+                    f"message_transforms.{kind}: needs a service outside, and is not run by "
+                    "embedded_pubsub."
+                )
+    names = [t.javascript_udf.function_name for t in transforms if t.HasField("javascript_udf")]
+    if len(set(names)) < len(names):
+        raise InvalidArgumentError(
+            "message_transforms: each JavaScript UDF must have a function_name of its own."
+        )
+
+
+def _check_udf(udf: Proto) -> None:
+    if not _FUNCTION.fullmatch(udf.function_name):
+        raise InvalidArgumentError(
+            f"javascript_udf.function_name: {udf.function_name!r} is not the name of a function."
+        )
+    size = len(udf.code.encode())
+    if not 1 <= size <= MAX_UDF_BYTES:
+        raise InvalidArgumentError(
+            f"javascript_udf.code: {size} bytes, 1 to {MAX_UDF_BYTES} are allowed."
+        )
+
+
+def _check_compression(compression: Proto) -> None:
+    kind = type(compression)
+    if compression.compression_mode not in {kind.COMPRESS, kind.DECOMPRESS}:
+        raise InvalidArgumentError("compression.compression_mode: must be set.")
+    if compression.compression_algorithm == kind.ZSTD:
+        raise UnimplementedError(
+            "compression.compression_algorithm: ZSTD is not run by embedded_pubsub; ZLIB is."
+        )
+    if compression.compression_algorithm != kind.ZLIB:
+        raise InvalidArgumentError("compression.compression_algorithm: must be set.")
 
 
 def _check_retry_policy(policy: Proto) -> None:
@@ -193,8 +279,7 @@ def _check_destination(subscription: Proto) -> None:
         _check_cloud_storage(subscription.cloud_storage_config)
     if subscription.HasField("bigtable_config") and not subscription.bigtable_config.table:
         raise InvalidArgumentError("bigtable_config.table: must not be empty.")
-    if subscription.message_transforms:
-        raise UnimplementedError("message_transforms: not served by embedded_pubsub.")
+    check_transforms(subscription.message_transforms)
 
 
 def _check_push(push: Proto) -> None:

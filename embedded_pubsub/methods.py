@@ -64,6 +64,27 @@ def methods(runtime: Runtime) -> list[Method]:
     ]
 
 
+def rest_methods(runtime: Runtime) -> list[Method]:
+    """Give the methods that Google serves over REST alone."""
+    # Loaded where it is asked for, with the rest of what HTTP needs.
+    from embedded_pubsub import transform_service as t  # noqa: PLC0415 - as said above
+
+    def method(
+        name: str, request: type[Proto], response: type[Proto], call: Handler, *http: Http
+    ) -> Method:
+        return _method("projects", name, request, response, call, *http)
+
+    service = t.TransformService(runtime)
+    return [
+        method("ValidateMessageTransform", t.ValidateMessageTransformRequest,
+               t.ValidateMessageTransformResponse, service.validate,
+               Http("POST", "{project=projects/*}:validateMessageTransform", "*")),
+        method("TestMessageTransforms", t.TestMessageTransformsRequest,
+               t.TestMessageTransformsResponse, service.test,
+               Http("POST", "{project=projects/*}:testMessageTransforms", "*")),
+    ]  # fmt: skip
+
+
 def _publisher(publisher: Publisher) -> list[Method]:
     def method(
         name: str, request: type[Proto], response: type[Proto], call: Handler, *http: Http

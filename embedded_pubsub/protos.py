@@ -14,6 +14,7 @@ from google.pubsub_v1 import types
 Proto: TypeAlias = Message
 
 AcknowledgeRequest = types.AcknowledgeRequest.pb()
+Compression = types.Compression.pb()
 CommitSchemaRequest = types.CommitSchemaRequest.pb()
 CreateSchemaRequest = types.CreateSchemaRequest.pb()
 CreateSnapshotRequest = types.CreateSnapshotRequest.pb()
@@ -42,6 +43,7 @@ ListTopicSubscriptionsRequest = types.ListTopicSubscriptionsRequest.pb()
 ListTopicSubscriptionsResponse = types.ListTopicSubscriptionsResponse.pb()
 ListTopicsRequest = types.ListTopicsRequest.pb()
 ListTopicsResponse = types.ListTopicsResponse.pb()
+MessageTransform = types.MessageTransform.pb()
 ModifyAckDeadlineRequest = types.ModifyAckDeadlineRequest.pb()
 ModifyPushConfigRequest = types.ModifyPushConfigRequest.pb()
 PublishRequest = types.PublishRequest.pb()

@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 
 from google.protobuf import json_format
 
-from embedded_pubsub.delivery import Consumer, Lease, OrderedKey
 from embedded_pubsub.errors import PubSubError
+from embedded_pubsub.leases import Consumer, Lease, OrderedKey
 from embedded_pubsub.protos import Proto, PubsubMessage
 from embedded_pubsub.resources import SubscriptionState
 from embedded_pubsub.runtime import Runtime
@@ -178,8 +178,9 @@ class _Pusher:
         feed = self._runtime.open(self._subscription, self._consumer)
         try:
             while _is_pushed(self._subscription):
-                for lease in feed.take():
-                    task = asyncio.create_task(self._deliver_in_order(lease))
+                leases = feed.take()
+                for lease, body in zip(leases, self._runtime.bodies(leases), strict=True):
+                    task = asyncio.create_task(self._deliver_in_order(lease, body))
                     self._out.add(task)
                     task.add_done_callback(self._out.discard)
                 await feed.wait()
@@ -190,21 +191,21 @@ class _Pusher:
             for task in self._out:
                 task.cancel()
 
-    async def _deliver_in_order(self, lease: Lease) -> None:
+    async def _deliver_in_order(self, lease: Lease, body: bytes) -> None:
         key = lease.entry.key
         if key is None:
-            await self._deliver(lease)
+            await self._deliver(lease, body)
             return
         # A key object lives while it has messages; a lock of asyncio is taken first come first.
         async with self._locks.setdefault(key, asyncio.Lock()):
             if lease.entry.lease is lease:
-                await self._deliver(lease)
+                await self._deliver(lease, body)
 
-    async def _deliver(self, lease: Lease) -> None:
+    async def _deliver(self, lease: Lease, body: bytes) -> None:
         entry = lease.entry
         policy = self._subscription.backlog.policy
         attempt = entry.failures + 1 if policy.max_delivery_attempts else 0
-        message = PubsubMessage.FromString(entry.message.body)
+        message = PubsubMessage.FromString(body)
         post = post_of(self._subscription.config, message, attempt, self._runtime.now())
         loop = asyncio.get_running_loop()
         done = await loop.run_in_executor(self._threads, send, post, policy.ack_deadline_seconds)

@@ -26,8 +26,8 @@ from embedded_pubsub.errors import InvalidArgumentError, NotFoundError, PubSubEr
 from embedded_pubsub.methods import Http, Method
 from embedded_pubsub.overview import as_html, overview
 from embedded_pubsub.protos import Proto
-from embedded_pubsub.rpc import status_of
 from embedded_pubsub.runtime import Runtime
+from embedded_pubsub.statuses import status_of
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Above what 10 MB are in base64, so that a slightly larger request is told the limit."""

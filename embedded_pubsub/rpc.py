@@ -6,15 +6,13 @@ from typing import NoReturn, TypeAlias
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
-from google.rpc.code_pb2 import Code
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
 
 from embedded_pubsub import protos
-from embedded_pubsub.errors import InvalidArgumentError, PubSubError, StaleAckIdError
+from embedded_pubsub.errors import InvalidArgumentError, PubSubError
 from embedded_pubsub.methods import Method
 from embedded_pubsub.protos import Proto
 from embedded_pubsub.runtime import Runtime
+from embedded_pubsub.statuses import status_of
 from embedded_pubsub.streaming import Stream
 
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -90,19 +88,6 @@ def _parse(kind: type[Proto], data: bytes) -> Proto:
 
 def _serialize(message: Proto | bytes) -> bytes:
     return message if isinstance(message, bytes) else bytes(message.SerializeToString())
-
-
-def status_of(error: PubSubError) -> Status:
-    """Give an error as a `google.rpc.Status`; its details are what exactly-once clients read."""
-    status = Status(code=Code.Value(error.code), message=str(error))
-    if isinstance(error, StaleAckIdError):
-        info = ErrorInfo(
-            reason="EXACTLY_ONCE_ACKID_FAILURE",
-            domain="pubsub.googleapis.com",
-            metadata=dict(error.failures),
-        )
-        status.details.add().Pack(info)
-    return status
 
 
 async def _abort(context: Context, error: PubSubError) -> NoReturn:

@@ -7,20 +7,23 @@ whole groups at a time; the loop is never blocked by the disk.
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from embedded_pubsub.changes import Change
-from embedded_pubsub.delivery import Consumer, Lease
 from embedded_pubsub.errors import PubSubError, ResourceExhaustedError, UnavailableError
+from embedded_pubsub.leases import Consumer, Lease
 from embedded_pubsub.protos import Proto
 from embedded_pubsub.resources import SubscriptionState
 from embedded_pubsub.state import PubSub
 from embedded_pubsub.store import Store
+from embedded_pubsub.transforming import Transforming
+from embedded_pubsub.transforms import Transforms
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 MAX_MESSAGES_PER_RESPONSE = 500
 MAX_BYTES_PER_RESPONSE = 1_000_000
@@ -103,25 +106,38 @@ class Journal:
 
     async def _commit(self) -> bool:
         batch, self._pending = self._pending, []
+        error = await self._write(batch)
+        if error is None:
+            return True
+        publishes = [write for write in batch if write.then is not None]
+        others = [write for write in batch if write.then is None]
+        for write in publishes:
+            _fail(write, error)
+        # Without the publishes there may be room: what is acknowledged is what makes room again.
+        if publishes and await self._write(others) is None:
+            return True
+        for write in others:
+            _fail(write, error)
+        self._pending[:0] = others
+        self._retry = asyncio.get_running_loop().call_later(RETRY_COMMIT_SECONDS, self._start)
+        return False
+
+    async def _write(self, batch: Sequence[_Write]) -> PubSubError | None:
         changes = [change for write in batch for change in write.changes]
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._thread, self._store.commit, changes)
         except ResourceExhaustedError as error:
-            self._put_back(batch, error)
-            return False
+            return error
         for write in batch:
             _finish(write)
-        return True
+        return None
 
-    def _put_back(self, batch: list[_Write], error: PubSubError) -> None:
-        for write in batch:
-            if not write.done.done():
-                write.done.set_exception(error)
-                write.done.exception()
-        self._pending[:0] = [write for write in batch if write.then is None]
-        loop = asyncio.get_running_loop()
-        self._retry = loop.call_later(RETRY_COMMIT_SECONDS, self._start)
+
+def _fail(write: _Write, error: PubSubError) -> None:
+    if not write.done.done():
+        write.done.set_exception(error)
+        write.done.exception()
 
 
 def _finish(write: _Write) -> None:
@@ -136,7 +152,7 @@ def _restored(store: Store) -> PubSub:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return PubSub(store.load())
+        return PubSub(store.load(), store.resident_bytes)
     finally:
         if collecting:
             gc.enable()
@@ -154,7 +170,9 @@ class Runtime:
         self.state = _restored(store)
         self._clock = clock
         self._journal = Journal(store)
+        self.transforms = Transforms()
         self._feeds: dict[SubscriptionState, set[Feed]] = {}
+        self._listening: dict[int, set[Feed]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._expiry: asyncio.TimerHandle | None = None
@@ -174,6 +192,7 @@ class Runtime:
         for handle in (self._timer, self._expiry):
             if handle is not None:
                 handle.cancel()
+        await self.transforms.close()
         await self._journal.close()
 
     def end_feeds(self) -> None:
@@ -188,14 +207,26 @@ class Runtime:
         try:
             return operation(self._clock())
         finally:
-            await self._flush()
+            durable = self._flush()
+            if durable is not None:
+                await durable
 
-    def call_soon(self, operation: Callable[[float], T]) -> T:
-        """Run an operation of the state machine; it becomes durable a little later."""
+    def call_soon(
+        self, operation: Callable[[float], T], then: Callable[[bool], None] | None = None
+    ) -> T:
+        """Run an operation of the state machine; it becomes durable a little later.
+
+        Args:
+            operation: Is told the time.
+            then: Called once what it changed is durable, with True, or could not be written yet,
+                with False.
+        """
         try:
             return operation(self._clock())
         finally:
-            self._flush()
+            durable = self._flush()
+            if then is not None:
+                _when_done(durable, then)
 
     async def publish(self, request: Proto) -> list[str]:
         """Publish the messages of a `PublishRequest`; delivers them once they are durable."""
@@ -212,6 +243,8 @@ class Runtime:
         """Start handing messages of a subscription to a consumer."""
         feed = Feed(self, subscription, consumer)
         self._feeds.setdefault(subscription, set()).add(feed)
+        if subscription.backlog.log is not None:
+            self._listening.setdefault(subscription.topic, set()).add(feed)
         return feed
 
     def consumers(self, subscription: SubscriptionState) -> int:
@@ -220,10 +253,8 @@ class Runtime:
 
     def close_feed(self, feed: "Feed") -> None:
         """Stop handing messages to a consumer; what it has stays leased until its deadline."""
-        feeds = self._feeds[feed.subscription]
-        feeds.discard(feed)
-        if not feeds:
-            del self._feeds[feed.subscription]
+        _discard(self._feeds, feed.subscription, feed)
+        _discard(self._listening, feed.subscription.topic, feed)
 
     def take(self, feed: "Feed", max_messages: int) -> list[Lease]:
         """Lease what is ready to a feed's consumer."""
@@ -233,25 +264,41 @@ class Runtime:
         )
         if self.state.changes:
             self._flush()
-        self._arm(subscription.backlog.next_due())
+        else:
+            self._arm()
         return leases
 
-    def _flush(self) -> asyncio.Future[None]:
-        changes, self.state.changes = self.state.changes, []
-        touched, self.state.deliverable = self.state.deliverable, set()
-        for subscription in touched:
-            self._arm(subscription.backlog.next_due())
-            for feed in self._feeds.get(subscription, ()):
-                feed.wake()
-            if self.on_touched is not None:
-                self.on_touched(subscription)
-        if changes:
-            return self._journal.write(changes)
-        done = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+    def bodies(self, leases: Sequence[Lease]) -> Sequence[bytes]:
+        """Give the serialized messages of leases that are out."""
+        bodies = self.state.bodies([lease.entry.message for lease in leases])
+        return [lease.transformed or body for lease, body in zip(leases, bodies, strict=True)]
 
-    def _arm(self, due: float | None) -> None:
+    def _flush(self) -> asyncio.Future[None] | None:
+        """Wake who may have something to do; gives what ends when the changes are durable."""
+        state = self.state
+        self._arm()
+        if state.published:
+            published, state.published = state.published, set()
+            for topic in published:
+                for feed in self._listening.get(topic.number, ()):
+                    feed.wake()
+        if state.deliverable:
+            touched, state.deliverable = state.deliverable, set()
+            for subscription in touched:
+                self._wake(subscription)
+        if not state.changes:
+            return None
+        changes, state.changes = state.changes, []
+        return self._journal.write(changes)
+
+    def _wake(self, subscription: SubscriptionState) -> None:
+        for feed in self._feeds.get(subscription, ()):
+            feed.wake()
+        if self.on_touched is not None:
+            self.on_touched(subscription)
+
+    def _arm(self) -> None:
+        due = self.state.next_due()
         if due is None or due >= self._timer_due:
             return
         if self._timer is not None:
@@ -263,12 +310,25 @@ class Runtime:
     def _tick(self) -> None:
         self._timer_due = float("inf")
         self.call_soon(self.state.tick)
-        self._arm(self.state.next_due())
 
     def _expire(self) -> None:
         self.call_soon(lambda now: self.state.expire(now, self._feeds))
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(EXPIRE_EVERY_SECONDS, self._expire)
+
+
+def _when_done(durable: asyncio.Future[None] | None, then: Callable[[bool], None]) -> None:
+    if durable is None or durable.done():
+        then(durable is None or durable.exception() is None)
+    else:
+        durable.add_done_callback(lambda each: then(each.exception() is None))
+
+
+def _discard(feeds: dict[K, set["Feed"]], key: K, feed: "Feed") -> None:
+    found = feeds.get(key, set())
+    found.discard(feed)
+    if not found:
+        feeds.pop(key, None)
 
 
 class Feed:
@@ -281,6 +341,7 @@ class Feed:
         self.consumer = consumer
         self._runtime = runtime
         self._woken = asyncio.Event()
+        self._transforming = Transforming(runtime, self)
 
     def wake(self) -> None:
         """Have `wait` end: something may have changed."""
@@ -302,8 +363,16 @@ class Feed:
         if self._runtime.closing:
             raise UnavailableError("The server is closing.")
         self._runtime.state.check_alive(self.subscription)
+        if self.subscription.config.message_transforms or self.transforming:
+            return self._transforming.take(max_messages)
         return self._runtime.take(self, max_messages)
+
+    @property
+    def transforming(self) -> bool:
+        """Whether something is leased that `take` has yet to give, because it is transformed."""
+        return self._transforming.busy
 
     def close(self) -> None:
         """Take no more."""
+        self._transforming.close()
         self._runtime.close_feed(self)

@@ -118,7 +118,7 @@ class Schemas:
         limits.check_name("schema_id", name, "schemas")
         definition_of(request.schema)
         if name in self.by_name:
-            raise AlreadyExistsError(f"Schema already exists (resource={name}).")
+            raise AlreadyExistsError(f"Resource already exists in the project (resource={name}).")
         self.by_name[name] = []
         return self._add(name, request.schema, now)
 
@@ -138,6 +138,8 @@ class Schemas:
 
     def roll_back(self, request: Proto, now: float) -> Proto:
         """Add a revision that is a copy of an earlier one; gives it."""
+        if not request.revision_id:
+            raise InvalidArgumentError("revision_id: must name the revision to roll back to.")
         revision = self._revision(request.name, request.revision_id)
         return self._add(request.name, revision.config, now)
 
@@ -147,8 +149,8 @@ class Schemas:
         revision = self._revision(name, request.revision_id or revision_id)
         revisions = self.by_name[name]
         if len(revisions) == 1:
-            raise FailedPreconditionError(
-                f"{name}: its only revision can't be deleted; delete the schema."
+            raise InvalidArgumentError(
+                f"name: the only revision of {name} can't be deleted; delete the schema."
             )
         revisions.remove(revision)
         self._record(DropSchema(revision.number))

@@ -3,11 +3,11 @@
 Source: Cloud Pub/Sub documentation, "Replay and purge messages". Pure, like the state machine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from embedded_pubsub.changes import DropAck
-from embedded_pubsub.delivery import Message
+from embedded_pubsub.changes import DropAck, PutOwed
 from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.log import Message
 from embedded_pubsub.protos import PubsubMessage
 from embedded_pubsub.resources import SubscriptionState
 from embedded_pubsub.state import PubSub
@@ -30,28 +30,30 @@ def seek_to_snapshot(state: PubSub, subscription: SubscriptionState, name: str, 
             f"snapshot: {name} is of another topic than {subscription.config.name}."
         )
     held = _within_reach(state, subscription)
-    held.update(_matching(subscription, snapshot.messages))
-    _seek(state, subscription, held, set(snapshot.messages), now)
+    kept = list(snapshot.messages())
+    held.update(_matching(state, subscription, kept))
+    _seek(state, subscription, held, {message.seq for message in kept}, now)
 
 
 def _within_reach(state: PubSub, subscription: SubscriptionState) -> dict[int, Message]:
-    held = {seq: entry.message for seq, entry in subscription.backlog.entries.items()}
+    subscription.backlog.fetch_all()
+    held = {message.seq: message for message in subscription.backlog.messages()}
     held.update(subscription.retained)
     topic = state.topic_numbers.get(subscription.topic)
     if topic is not None:
-        held.update(_matching(subscription, topic.retained))
+        held.update(_matching(state, subscription, topic.retained or ()))
     return held
 
 
 def _matching(
-    subscription: SubscriptionState, messages: Mapping[int, Message]
+    state: PubSub, subscription: SubscriptionState, messages: Iterable[Message]
 ) -> dict[int, Message]:
     if not subscription.config.filter:
-        return dict(messages)
+        return {message.seq: message for message in messages}
     return {
-        seq: message
-        for seq, message in messages.items()
-        if subscription.matches(PubsubMessage.FromString(message.body).attributes)
+        message.seq: message
+        for message in messages
+        if subscription.matches(PubsubMessage.FromString(state.body(message)).attributes)
     }
 
 
@@ -71,6 +73,8 @@ def _seek(
         if subscription.retained.pop(seq, None) is None:
             held[seq].holders += 1
         state.changes.append(DropAck(seq, subscription.number))
+        if seq < subscription.start:
+            state.changes.append(PutOwed(seq, subscription.number))
     if back:
         again = [*backlog.entries, *back]
         backlog.refill(held[seq] for seq in sorted(again))

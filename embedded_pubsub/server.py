@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import grpc.aio
 
-from embedded_pubsub.methods import Method, methods
+from embedded_pubsub.methods import Method, methods, rest_methods
 from embedded_pubsub.push import Pushes
 from embedded_pubsub.rpc import handlers
 from embedded_pubsub.runtime import Clock, Runtime
@@ -22,11 +22,17 @@ MAX_RECEIVE_BYTES = 12 * 1024 * 1024
 
 CLOSE_SECONDS = 1.0
 
+KEEPALIVE_MILLISECONDS = 60_000
+PING_TIMEOUT_MILLISECONDS = 20_000
+"""A client that answers no ping for that long is gone, even if nobody closed its connection."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MILLISECONDS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MILLISECONDS),
     ("grpc.http2.max_ping_strikes", 0),
 )
 
@@ -60,7 +66,7 @@ class Server:
         if not (allow_remote or _is_loopback(host)):
             raise ValueError(
                 f"host: {host!r} is not loopback, and the server asks nobody for credentials. "
-                "Set allow_remote to listen there all the same."
+                "Set allow_remote (--allow-remote) to listen there all the same."
             )
         self._port = port
         self._data_dir = Path(data_dir) if data_dir is not None else None
@@ -162,7 +168,7 @@ def _rest_server(runtime: Runtime, served: Sequence[Method], host: str, port: in
     from embedded_pubsub.rest import RestServer, application  # noqa: PLC0415 - as said above
 
     try:
-        return RestServer(application(runtime, served), host, port)
+        return RestServer(application(runtime, [*served, *rest_methods(runtime)]), host, port)
     except OSError as error:
         raise OSError(f"{host}:{port}: can't listen there: {error}") from error
 

@@ -9,8 +9,8 @@ import secrets
 from collections.abc import Sequence
 
 from embedded_pubsub import limits
-from embedded_pubsub.delivery import Consumer
-from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.errors import InvalidArgumentError, PubSubError
+from embedded_pubsub.leases import Consumer
 from embedded_pubsub.paging import in_project, paged
 from embedded_pubsub.protos import (
     DetachSubscriptionResponse,
@@ -21,6 +21,7 @@ from embedded_pubsub.protos import (
     ListTopicsResponse,
     ListTopicSubscriptionsResponse,
     Proto,
+    PublishRequest,
     PublishResponse,
     SeekResponse,
 )
@@ -44,19 +45,42 @@ class Publisher:
 
     async def create_topic(self, request: Proto) -> Proto:
         """Create a topic."""
+        await self._runtime.transforms.check(request.message_transforms)
         topic = await self._runtime.call(lambda _: self._state.create_topic(request))
         _warn_of_ingestion(topic)
         return topic
 
     async def update_topic(self, request: Proto) -> Proto:
         """Change the fields of a topic that the mask names."""
+        await self._runtime.transforms.check(request.topic.message_transforms)
         topic = await self._runtime.call(lambda _: self._state.update_topic(request))
         _warn_of_ingestion(topic)
         return topic
 
     async def publish(self, request: Proto) -> Proto:
         """Publish messages; answers when they are durable."""
+        if self._state.topic(request.topic).config.message_transforms:
+            return PublishResponse(message_ids=await self._publish_transformed(request))
         return PublishResponse(message_ids=await self._runtime.publish(request))
+
+    async def _publish_transformed(self, request: Proto) -> list[str]:
+        """Publish what the topic's transforms make of the messages, or nothing if one fails.
+
+        A message that is filtered out gets an id like the others, but is not kept.
+        """
+        limits.check_messages(request)
+        transforms = list(self._state.topic(request.topic).config.message_transforms)
+        for message in request.messages:
+            message.publish_time.FromSeconds(int(self._runtime.now()))
+        outcomes = await self._runtime.transforms.apply(transforms, request.messages)
+        kept = PublishRequest(topic=request.topic)
+        for outcome in outcomes:
+            if isinstance(outcome, PubSubError):
+                raise outcome
+            if outcome is not None:
+                kept.messages.append(outcome)
+        ids = iter(await self._runtime.publish(kept) if kept.messages else ())
+        return [self._state.new_id() if each is None else next(ids) for each in outcomes]
 
     async def get_topic(self, request: Proto) -> Proto:
         """Give a topic."""
@@ -104,6 +128,7 @@ class Subscriber:
 
     async def create_subscription(self, request: Proto) -> Proto:
         """Create a subscription."""
+        await self._runtime.transforms.check(request.message_transforms)
         created = await self._runtime.call(lambda _: self._state.create_subscription(request))
         _warn_of_export(created)
         return created
@@ -114,6 +139,7 @@ class Subscriber:
 
     async def update_subscription(self, request: Proto) -> Proto:
         """Change the fields of a subscription that the mask names."""
+        await self._runtime.transforms.check(request.subscription.message_transforms)
         updated = await self._runtime.call(lambda _: self._state.update_subscription(request))
         _warn_of_export(updated)
         return updated
@@ -153,17 +179,16 @@ class Subscriber:
         count = min(request.max_messages, MAX_MESSAGES_PER_RESPONSE)
         try:
             leases = feed.take(count)
-            if not leases and not request.return_immediately:
-                async with asyncio.timeout(wait):
-                    while not leases:
-                        await feed.wait()
-                        leases = feed.take(count)
+            async with asyncio.timeout(wait):
+                while not leases and (feed.transforming or not request.return_immediately):
+                    await feed.wait()
+                    leases = feed.take(count)
         except TimeoutError:
             leases = []
         finally:
             feed.close()
         attempts = subscription.backlog.policy.max_delivery_attempts > 0
-        return received_messages(leases, attempts=attempts)
+        return received_messages(leases, self._runtime.bodies(leases), attempts=attempts)
 
     async def acknowledge(self, request: Proto) -> Proto:
         """Settle deliveries; answers when that is durable."""

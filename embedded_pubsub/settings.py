@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from embedded_pubsub.delivery import Backoff, DeliveryPolicy, Entry
 from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.leases import Backoff, DeliveryPolicy, Entry
 from embedded_pubsub.limits import seconds_of
 from embedded_pubsub.protos import Proto, Subscription
 
@@ -38,6 +38,8 @@ def with_defaults(subscription: Proto) -> Proto:
         config.expiration_policy.ttl.seconds = DEFAULT_EXPIRATION_SECONDS
     _fill_policies(config)
     config.push_config.SetInParent()
+    if config.push_config.push_endpoint and not config.push_config.attributes:
+        config.push_config.attributes["x-goog-version"] = "v1"
     _fill_export(config)
     config.ClearField("topic_message_retention_duration")
     config.state = Subscription.ACTIVE

@@ -5,8 +5,7 @@ back all that it holds; it is not read again.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -24,16 +23,24 @@ from embedded_pubsub.changes import (
     PutAck,
     PutAttempt,
     PutMessage,
+    PutOwed,
     PutPolicy,
     PutSchema,
     PutSnapshot,
     PutSubscription,
     PutTopic,
+    PutUse,
 )
 from embedded_pubsub.errors import DataDirError, DataDirInUseError, ResourceExhaustedError
+from embedded_pubsub.formats import migrate
 
-FORMAT = 2
-"""The version of the tables below, kept in SQLite's `user_version`. Format 1 lacks the last two."""
+FORMAT = 3
+"""The version of the tables below, kept in SQLite's `user_version`; `formats` knows the former."""
+
+RESIDENT_BYTES = 64 * 2**20
+"""Bodies that are also kept in memory: what is consumed soon is not read back."""
+
+READ_AT_ONCE = 500
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS openings (number INTEGER PRIMARY KEY AUTOINCREMENT);
@@ -44,14 +51,19 @@ CREATE TABLE IF NOT EXISTS snapshots (
   number INTEGER PRIMARY KEY, topic INTEGER NOT NULL, after INTEGER NOT NULL, seqs TEXT NOT NULL,
   body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS messages (
-  seq INTEGER PRIMARY KEY, topic INTEGER NOT NULL, body BLOB NOT NULL);
+  seq INTEGER PRIMARY KEY, topic INTEGER NOT NULL, publish_time REAL NOT NULL,
+  ordering_key TEXT NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS heads ON messages (seq, topic, publish_time, ordering_key, size);
 CREATE TABLE IF NOT EXISTS acks (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
+  WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS owed (seq INTEGER, subscription INTEGER, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (
   seq INTEGER, subscription INTEGER, attempt INTEGER NOT NULL, PRIMARY KEY (seq, subscription))
   WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS schemas (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS policies (resource TEXT PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS uses (subscription INTEGER PRIMARY KEY, used REAL NOT NULL);
 """
 
 _STATEMENTS: dict[type, tuple[str, ...]] = {
@@ -61,19 +73,24 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     DropSubscription: (
         "DELETE FROM subscriptions WHERE number = ?",
         "DELETE FROM acks WHERE subscription = ?",
+        "DELETE FROM owed WHERE subscription = ?",
         "DELETE FROM attempts WHERE subscription = ?",
+        "DELETE FROM uses WHERE subscription = ?",
     ),
     PutSnapshot: ("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)",),
     DropSnapshot: ("DELETE FROM snapshots WHERE number = ?",),
-    PutMessage: ("INSERT OR REPLACE INTO messages VALUES (?, ?, ?)",),
+    PutMessage: ("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?, ?)",),
     DropMessage: (
         "DELETE FROM messages WHERE seq = ?",
         "DELETE FROM acks WHERE seq = ?",
+        "DELETE FROM owed WHERE seq = ?",
         "DELETE FROM attempts WHERE seq = ?",
     ),
     PutAck: ("INSERT OR IGNORE INTO acks VALUES (?, ?)",),
     DropAck: ("DELETE FROM acks WHERE seq = ? AND subscription = ?",),
+    PutOwed: ("INSERT OR IGNORE INTO owed VALUES (?, ?)",),
     PutAttempt: ("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",),
+    PutUse: ("INSERT OR REPLACE INTO uses VALUES (?, ?)",),
     PutSchema: ("INSERT OR REPLACE INTO schemas VALUES (?, ?)",),
     DropSchema: ("DELETE FROM schemas WHERE number = ?",),
     PutPolicy: ("INSERT OR REPLACE INTO policies VALUES (?, ?)",),
@@ -81,29 +98,44 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
 }
 
 
+Read = Callable[[Sequence[int]], Mapping[int, bytes]]
+
+
+def _nothing(_: Sequence[int]) -> Mapping[int, bytes]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """All that a store holds; `opening` counts how often it was opened, from 1.
 
-    `messages` (seq, topic, body) may be read once only: they come from the file as they are asked
-    for. `acks` are pairs of seq and subscription.
+    `messages` (seq, topic, publish_time, ordering_key, size), `acks` and `owed` (seq, subscription)
+    may be read once only: they come from the file as they are asked for. `read` gives the bodies
+    of messages that were committed.
     """
 
     opening: int = 1
     topics: Sequence[PutTopic] = ()
     subscriptions: Sequence[PutSubscription] = ()
     snapshots: Sequence[PutSnapshot] = ()
-    messages: Iterable[tuple[int, int, bytes]] = ()
-    acks: AbstractSet[tuple[int, int]] = frozenset()
+    messages: Iterable[tuple[int, int, float, str, int]] = ()
+    acks: Iterable[tuple[int, int]] = ()
+    owed: Iterable[tuple[int, int]] = ()
     attempts: Sequence[PutAttempt] = ()
+    uses: Sequence[PutUse] = ()
     schemas: Sequence[PutSchema] = ()
     policies: Sequence[PutPolicy] = ()
+    read: Read = _nothing
 
 
 class Store(Protocol):
-    """Keeps changes. `durable` tells whether `commit` does anything."""
+    """Keeps changes.
+
+    `durable` tells whether `commit` does anything; bodies beyond `resident_bytes` are left to it.
+    """
 
     durable: bool
+    resident_bytes: float
 
     def load(self) -> Saved:
         """Give all that is held, messages in the order of their publishing."""
@@ -123,6 +155,7 @@ class MemoryStore:
     """Keeps nothing: what the state machine knows is all there is."""
 
     durable = False
+    resident_bytes = float("inf")
 
     def load(self) -> Saved:
         """Give an empty state."""
@@ -142,6 +175,7 @@ class SqliteStore:
         data_dir: The folder; made if it is absent.
         fsync: With True a commit survives a power cut (SQLite's `synchronous=FULL`); with False
             it survives the death of the process, not that of the machine (`NORMAL`).
+        resident_bytes: Bodies beyond so many bytes are not kept in memory.
 
     Raises:
         DataDirError: The folder is in use, can't be written, or holds another format.
@@ -149,40 +183,66 @@ class SqliteStore:
 
     durable = True
 
-    def __init__(self, data_dir: Path, *, fsync: bool = True) -> None:
+    def __init__(
+        self, data_dir: Path, *, fsync: bool = True, resident_bytes: float = RESIDENT_BYTES
+    ) -> None:
+        self.resident_bytes = resident_bytes
         self._data_dir = data_dir
+        self._connections: list[sqlite3.Connection] = []
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                data_dir / "pubsub.sqlite3",
-                timeout=0,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise DataDirError(f"data_dir {data_dir}: can't be used: {error}.") from error
-        try:
+            self._lock()
+            self._writer = self._connect("pubsub.sqlite3")
             self._opening = self._open(fsync=fsync)
-        except sqlite3.Error as error:
-            self._connection.close()
-            raise self._open_error(error) from error
+            self._reader = self._connect("pubsub.sqlite3")
+            self._reader.execute("PRAGMA query_only = ON")
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            raise DataDirError(f"data_dir {data_dir}: can't be used: {error}.") from error
         except DataDirError:
-            self._connection.close()
+            self.close()
             raise
 
     def load(self) -> Saved:
-        """Give all that is held, messages in the order of their publishing."""
+        """Give all that is held, messages in the order of their publishing.
+
+        Raises:
+            DataDirError: The file is damaged.
+        """
+        try:
+            return self._saved()
+        except sqlite3.Error as error:
+            self.close()
+            raise DataDirError(f"data_dir {self._data_dir}: can't be read: {error}.") from error
+
+    def _saved(self) -> Saved:
         return Saved(
             opening=self._opening,
             topics=[PutTopic(*row) for row in self._rows("topics", "number")],
             subscriptions=[PutSubscription(*row) for row in self._rows("subscriptions", "number")],
             snapshots=[PutSnapshot(*row) for row in self._rows("snapshots", "number")],
-            messages=self._rows("messages", "seq"),
-            acks=frozenset(self._rows("acks", "seq")),
+            messages=self._reader.execute(
+                "SELECT seq, topic, publish_time, ordering_key, size FROM messages "
+                "INDEXED BY heads ORDER BY seq"
+            ),
+            acks=self._rows("acks", "seq"),
+            owed=self._rows("owed", "seq"),
             attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
+            uses=[PutUse(*row) for row in self._rows("uses", "subscription")],
             schemas=[PutSchema(*row) for row in self._rows("schemas", "number")],
             policies=[PutPolicy(*row) for row in self._rows("policies", "resource")],
+            read=self.read,
         )
+
+    def read(self, seqs: Sequence[int]) -> Mapping[int, bytes]:
+        """Give the bodies of committed messages."""
+        found: dict[int, bytes] = {}
+        for start in range(0, len(seqs), READ_AT_ONCE):
+            some = seqs[start : start + READ_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT seq, body FROM messages WHERE seq IN ({marks})"  # noqa: S608 - marks only
+            found.update(self._reader.execute(query, some))
+        return found
 
     def commit(self, changes: Iterable[Change]) -> None:
         """Write the changes in one transaction.
@@ -191,10 +251,10 @@ class SqliteStore:
             ResourceExhaustedError: They could not be written; nothing of them was.
         """
         try:
-            self._connection.execute("BEGIN")
+            self._writer.execute("BEGIN")
             for kind, group in groupby(changes, type):
                 self._write(kind, list(group))
-            self._connection.execute("COMMIT")
+            self._writer.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
             raise ResourceExhaustedError(
@@ -203,43 +263,55 @@ class SqliteStore:
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of the folder."""
-        self._connection.close()
+        for connection in reversed(self._connections):
+            connection.close()
+
+    def _connect(self, name: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._data_dir / name, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        self._connections.append(connection)
+        return connection
+
+    def _lock(self) -> None:
+        """Hold a lock that ends with the process, however that ends."""
+        try:
+            self._connect("pubsub.lock").execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            raise DataDirInUseError(
+                f"data_dir {self._data_dir}: another server has it open. Stop that one, or use "
+                "another folder."
+            ) from error
 
     def _open(self, *, fsync: bool) -> int:
-        connection = self._connection
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
-        connection.execute("BEGIN IMMEDIATE")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        writer = self._writer
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
+        writer.execute("BEGIN IMMEDIATE")
+        version = writer.execute("PRAGMA user_version").fetchone()[0]
         if version > FORMAT:
             raise DataDirError(
                 f"data_dir {self._data_dir}: holds format {version}, this server reads {FORMAT}. "
                 "Use another folder, or the release that wrote this one."
             )
         if version < FORMAT:
+            migrate(writer, version)
             for statement in _TABLES.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-        opening = connection.execute("INSERT INTO openings DEFAULT VALUES").lastrowid
-        connection.execute("COMMIT")
+                writer.execute(statement)
+            writer.execute(f"PRAGMA user_version = {FORMAT}")
+        opening = writer.execute("INSERT INTO openings DEFAULT VALUES").lastrowid
+        writer.execute("COMMIT")
         return int(opening or 1)
 
-    def _open_error(self, error: sqlite3.Error) -> DataDirError:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-            return DataDirInUseError(
-                f"data_dir {self._data_dir}: another server has it open. Stop that one, or use "
-                "another folder."
-            )
-        return DataDirError(f"data_dir {self._data_dir}: can't be used: {error}.")
-
     def _rows(self, table: str, order: str) -> sqlite3.Cursor:
-        return self._connection.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - both are constants above
+        return self._reader.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - both are constants above
 
     def _write(self, kind: type, changes: list[Change]) -> None:
         for statement in _STATEMENTS[kind]:
-            self._connection.executemany(statement, changes)
+            self._writer.executemany(statement, changes)
 
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")

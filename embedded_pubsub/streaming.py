@@ -1,13 +1,13 @@
 """StreamingPull: deliveries go down the stream, acks and deadlines come up on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc.aio
 
 from embedded_pubsub import limits
-from embedded_pubsub.delivery import UNLIMITED, Consumer
 from embedded_pubsub.errors import InvalidArgumentError, StaleAckIdError
+from embedded_pubsub.leases import UNLIMITED, Consumer, Lease
 from embedded_pubsub.protos import Proto, StreamingPullResponse
 from embedded_pubsub.runtime import Feed, Runtime
 from embedded_pubsub.wire import received_messages, subscription_properties
@@ -30,6 +30,7 @@ class Stream:
         _check_deadline(first.stream_ack_deadline_seconds)
         self._runtime = runtime
         self._confirmations: list[bytes] = []
+        self._unconfirmed = 0
         self._subscription = runtime.state.pullable(first.subscription)
         self._consumer = Consumer(
             max_messages=_limit(first.max_outstanding_messages),
@@ -58,6 +59,7 @@ class Stream:
                     await context.write(response)
                 else:
                     await self._feed.wait()
+            await self._confirm_the_rest(context)
             reader.result()
         finally:
             self._feed.close()
@@ -66,13 +68,22 @@ class Stream:
 
     def _next_response(self) -> bytes:
         """Serialize a `StreamingPullResponse`; empty where there is nothing to say."""
+        return self._response(self._feed.take())
+
+    def _response(self, leases: Sequence[Lease]) -> bytes:
         policy = self._subscription.backlog.policy
-        leases = self._feed.take()
-        deliveries = received_messages(leases, attempts=policy.max_delivery_attempts > 0)
+        bodies = self._runtime.bodies(leases)
+        deliveries = received_messages(leases, bodies, attempts=policy.max_delivery_attempts > 0)
         confirmations, self._confirmations = b"".join(self._confirmations), []
         if not deliveries and not confirmations:
             return b""
         return deliveries + confirmations + subscription_properties(self._subscription.config)
+
+    async def _confirm_the_rest(self, context: "grpc.aio.ServicerContext[Proto, bytes]") -> None:
+        while self._unconfirmed:
+            await self._feed.wait()
+        if self._confirmations:
+            await context.write(self._response([]))
 
     async def _read(self, requests: AsyncIterator[Proto]) -> None:
         async for request in requests:
@@ -104,37 +115,47 @@ class Stream:
 
     def _acknowledge(self, ack_ids: Sequence[str]) -> None:
         state, subscription = self._runtime.state, self._subscription
-        invalid: Collection[str] = ()
-        try:
-            self._runtime.call_soon(lambda now: state.acknowledge(subscription, ack_ids, now))
-        except StaleAckIdError as error:
-            invalid = error.failures
-        if subscription.backlog.policy.exactly_once:
-            response = StreamingPullResponse()
-            confirmation = response.acknowledge_confirmation
-            confirmation.ack_ids.extend(a for a in ack_ids if a not in invalid)
-            confirmation.invalid_ack_ids.extend(invalid)
-            self._confirm(response)
+        self._confirmed(
+            lambda now: state.acknowledge(subscription, ack_ids, now),
+            ack_ids,
+            "acknowledge_confirmation",
+        )
 
     def _modify_deadlines(self, ack_ids: Sequence[str], seconds: Sequence[int]) -> None:
         state, subscription = self._runtime.state, self._subscription
-        invalid: Collection[str] = ()
-        try:
-            self._runtime.call_soon(
-                lambda now: state.modify_deadlines(subscription, ack_ids, seconds, now)
-            )
-        except StaleAckIdError as error:
-            invalid = error.failures
-        if subscription.backlog.policy.exactly_once:
-            response = StreamingPullResponse()
-            confirmation = response.modify_ack_deadline_confirmation
-            confirmation.ack_ids.extend(a for a in ack_ids if a not in invalid)
-            confirmation.invalid_ack_ids.extend(invalid)
-            self._confirm(response)
+        self._confirmed(
+            lambda now: state.modify_deadlines(subscription, ack_ids, seconds, now),
+            ack_ids,
+            "modify_ack_deadline_confirmation",
+        )
 
-    def _confirm(self, response: Proto) -> None:
-        self._confirmations.append(response.SerializeToString())
-        self._feed.wake()
+    def _confirmed(
+        self, operation: Callable[[float], None], ack_ids: Sequence[str], field: str
+    ) -> None:
+        """Run an operation; where delivery is exactly-once, tell what became of it."""
+        invalid: set[str] = set()
+
+        def run(now: float) -> None:
+            try:
+                operation(now)
+            except StaleAckIdError as error:
+                invalid.update(error.failures)
+
+        def confirm(durable: bool) -> None:
+            response = StreamingPullResponse()
+            confirmation = getattr(response, field)
+            done = confirmation.ack_ids if durable else confirmation.temporary_failed_ack_ids
+            done.extend(ack_id for ack_id in ack_ids if ack_id not in invalid)
+            confirmation.invalid_ack_ids.extend(invalid)
+            self._confirmations.append(response.SerializeToString())
+            self._unconfirmed -= 1
+            self._feed.wake()
+
+        if self._subscription.backlog.policy.exactly_once:
+            self._unconfirmed += 1
+            self._runtime.call_soon(run, confirm)
+        else:
+            self._runtime.call_soon(run)
 
 
 def _check_deadline(seconds: int) -> None:

@@ -5,31 +5,33 @@ length (protobuf documentation, "Encoding"), so that a delivery is put together 
 what is delivered.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from embedded_pubsub.delivery import Lease
-from embedded_pubsub.protos import Proto, ReceivedMessage, StreamingPullResponse
+from embedded_pubsub.leases import Lease
+from embedded_pubsub.protos import Proto, StreamingPullResponse
+from embedded_pubsub.varints import varint
 
 _RECEIVED_MESSAGES = b"\x0a"
+_ACK_ID = b"\x0a"
 _MESSAGE = b"\x12"
+_DELIVERY_ATTEMPT = b"\x18"
 
 
-def received_messages(leases: Iterable[Lease], *, attempts: bool) -> bytes:
+def received_messages(leases: Sequence[Lease], bodies: Sequence[bytes], *, attempts: bool) -> bytes:
     """Serialize deliveries as field 1 (`received_messages`) of either pull response.
 
     Args:
         leases: The deliveries.
+        bodies: Their serialized `PubsubMessage`s.
         attempts: Whether to tell the `delivery_attempt`.
     """
     parts: list[bytes] = []
-    for lease in leases:
-        entry = lease.entry
-        attempt = entry.failures + 1 if attempts else 0
-        head = ReceivedMessage(ack_id=lease.ack_id, delivery_attempt=attempt).SerializeToString()
-        body = entry.message.body
-        tag = _MESSAGE + _varint(len(body))
-        size = _varint(len(head) + len(tag) + len(body))
-        parts += (_RECEIVED_MESSAGES, size, head, tag, body)
+    for lease, body in zip(leases, bodies, strict=True):
+        ack_id = lease.ack_id.encode()
+        head = _ACK_ID + varint(len(ack_id)) + ack_id + _MESSAGE + varint(len(body))
+        tail = _DELIVERY_ATTEMPT + varint(lease.entry.failures + 1) if attempts else b""
+        size = varint(len(head) + len(body) + len(tail))
+        parts += (_RECEIVED_MESSAGES, size, head, body, tail)
     return b"".join(parts)
 
 
@@ -40,12 +42,3 @@ def subscription_properties(subscription: Proto) -> bytes:
     properties.exactly_once_delivery_enabled = subscription.enable_exactly_once_delivery
     properties.message_ordering_enabled = subscription.enable_message_ordering
     return bytes(response.SerializeToString())
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -173,7 +173,7 @@ def report(context: typer.Context, iteration: Iteration, json: Json = False) -> 
 
 @app.command()
 def emulator(
-    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8085,
     rest_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve REST there; 0 takes a free one.")
@@ -182,9 +182,13 @@ def emulator(
     in_memory: Annotated[
         bool, typer.Option("--in-memory", help="Keep nothing on disk (the default).")
     ] = False,
+    allow_remote: Annotated[
+        bool, typer.Option(help="Listen on an address that is not loopback; nobody is asked who.")
+    ] = False,
     json: Json = False,  # noqa: ARG001 - the ready line is JSON either way
 ) -> None:
     """Run the embedded Pub/Sub server alone; prints one ready line of JSON."""
+    from embedded_pubsub import Server  # noqa: PLC0415
     from infra.errors import InputError  # noqa: PLC0415
     from nexus.serve import serve_emulator  # noqa: PLC0415
 
@@ -194,7 +198,11 @@ def emulator(
     def ready(target: str, rest: str | None) -> None:
         print(jsonlib.dumps({"grpc": target, "rest": rest}), flush=True)  # noqa: T201
 
-    _run(_until_signal(serve_emulator(host, port, rest_port, data_dir, ready)))
+    try:
+        server = Server(port, data_dir, host, rest_port=rest_port, allow_remote=allow_remote)
+    except ValueError as error:
+        raise InputError(f"the emulator can't start: {error}") from error
+    _run(_until_signal(serve_emulator(server, ready)))
 
 
 @dlq.command("list")

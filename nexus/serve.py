@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from embedded_pubsub import DataDirError, Server
@@ -33,22 +32,19 @@ async def serve(
         await asyncio.Event().wait()
 
 
-async def serve_emulator(
-    host: str,
-    port: int,
-    rest_port: int | None,
-    data_dir: Path | None,
-    ready: Callable[[str, str | None], None],
-) -> None:
+async def serve_emulator(server: Server, ready: Callable[[str, str | None], None]) -> None:
     """Run the embedded Pub/Sub server until cancelled.
+
+    Args:
+        server: The server, not yet started.
+        ready: Told the addresses of gRPC and REST (None where it is not served).
 
     Raises:
         InputError: The address or the folder can't be used.
     """
     try:
-        server = Server(port=port, data_dir=data_dir, host=host, rest_port=rest_port)
         await server.start()
-    except (DataDirError, ValueError, OSError) as error:
+    except (DataDirError, OSError) as error:
         raise InputError(f"the emulator can't start: {error}") from error
     try:
         ready(server.target, server.rest_target)

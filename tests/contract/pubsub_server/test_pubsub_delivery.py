@@ -239,6 +239,13 @@ class TestOrdering:
 
 
 class TestExactlyOnce:
+    def test_an_ack_id_twice_in_a_request_is_one_ack(self, pubsub):
+        pubsub.create(enable_exactly_once_delivery=True)
+        pubsub.publish("once")
+        (received,) = pubsub.pull(1)
+        pubsub.ack(received, received)
+        assert pubsub.pull(now=True) == []
+
     def test_ack_is_confirmed(self, pubsub):
         pubsub.create(enable_exactly_once_delivery=True)
         pubsub.publish("x")

@@ -1,5 +1,7 @@
 """Topics and subscriptions as resources, by the official clients."""
 
+import sys
+
 import grpc
 import pytest
 from google.api_core import exceptions
@@ -196,16 +198,17 @@ def test_detached_subscription_gives_nothing_more(pubsub, differs):
         pubsub.pull(1)
 
 
-def test_message_transforms_are_refused(pubsub, kind):
+def test_without_v8_message_transforms_are_refused(pubsub, kind, monkeypatch):
     if kind == "google":
         pytest.skip("our own limits")
-    udf = {"function_name": "f", "code": "function f(message) { return message; }"}
+    monkeypatch.setitem(sys.modules, "py_mini_racer", None)
+    udf = {"function_name": "f", "code": f"function f() {{ return '{pubsub.project}'; }}"}
     transforms = [{"javascript_udf": udf}]
-    with pytest.raises(exceptions.MethodNotImplemented, match="message_transforms"):
+    with pytest.raises(exceptions.MethodNotImplemented, match="mini-racer"):
         pubsub.publisher.create_topic(
             request={"name": pubsub.topic, "message_transforms": transforms}
         )
-    with pytest.raises(exceptions.MethodNotImplemented, match="message_transforms"):
+    with pytest.raises(exceptions.MethodNotImplemented, match="mini-racer"):
         pubsub.create(message_transforms=transforms)
 
 

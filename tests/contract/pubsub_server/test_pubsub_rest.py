@@ -216,7 +216,7 @@ def test_pull_that_is_given_up_leases_nothing(rest_target, http, pubsub):
 
 
 def test_page_shows_what_the_server_has(rest_target, http, pubsub):
-    pubsub.create()
+    pubsub.create(enable_message_ordering=True)
     pubsub.publish("a", "b")
     pubsub.pull(1)
     _, document = http("GET", "/", Accept="application/json")
@@ -226,8 +226,9 @@ def test_page_shows_what_the_server_has(rest_target, http, pubsub):
     assert shown["oldest_unacked_seconds"] >= 0
     with urllib.request.urlopen(f"http://{rest_target}/", timeout=30) as answer:
         page = answer.read().decode()
-    assert f"<td>{pubsub.subscription}</td>" in page
-    assert "oldest unacked seconds" in page
+    assert f"<h2>projects/{pubsub.project}</h2>" in page
+    assert f'<span title="{pubsub.subscription}">subscription</span><i>in order</i>' in page
+    assert "oldest unacked" in page
 
 
 async def test_rest_is_served_only_when_asked_for():

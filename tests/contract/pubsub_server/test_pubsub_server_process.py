@@ -7,75 +7,12 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import pytest
 
 from embedded_pubsub import DataDirError, Server, protos
-
-TOPIC = "projects/p/topics/topic"
-SUBSCRIPTION = "projects/p/subscriptions/subscription"
-ROOT = Path(__file__).parents[3]
-
-
-@contextmanager
-def process(*arguments):
-    command = [sys.executable, "-m", "embedded_pubsub", "--port", "0", *map(str, arguments)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
-
-
-def ready(child):
-    return json.loads(child.stdout.readline())["grpc"]
-
-
-class Raw:
-    """Unary calls with raw protobufs."""
-
-    def __init__(self, target):
-        self.channel = grpc.insecure_channel(target)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.channel.close()
-
-    def __call__(self, method, request, response=protos.Topic, timeout=30):
-        call = self.channel.unary_unary(
-            f"/google.pubsub.v1.{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=response.FromString,
-        )
-        return call(request, timeout=timeout, wait_for_ready=True)
-
-    def create(self, **settings):
-        self("Publisher/CreateTopic", protos.Topic(name=TOPIC))
-        subscription = protos.Subscription(name=SUBSCRIPTION, topic=TOPIC, **settings)
-        self("Subscriber/CreateSubscription", subscription, protos.Subscription)
-
-    def publish(self, *bodies):
-        messages = [protos.PubsubMessage(data=body.encode()) for body in bodies]
-        request = protos.PublishRequest(topic=TOPIC, messages=messages)
-        return list(self("Publisher/Publish", request, protos.PublishResponse).message_ids)
-
-    def pull(self, count):
-        request = protos.PullRequest(
-            subscription=SUBSCRIPTION, max_messages=count, return_immediately=True
-        )
-        return list(self("Subscriber/Pull", request, protos.PullResponse).received_messages)
-
-    def ack(self, received):
-        ack_ids = [each.ack_id for each in received]
-        request = protos.AcknowledgeRequest(subscription=SUBSCRIPTION, ack_ids=ack_ids)
-        self("Subscriber/Acknowledge", request, protos.Topic)
+from tests.support.pubsub_process import ROOT, SUBSCRIPTION, TOPIC, Raw, process, ready
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -88,6 +25,22 @@ def test_says_when_it_is_ready_and_ends_clean(number):
         child.send_signal(number)
         out, err = child.communicate(timeout=30)
         assert (child.returncode, out, err) == (0, "", "")
+
+
+def test_process_of_its_own_loads_no_clients():
+    program = "import embedded_pubsub.__main__, sys; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "google.pubsub_v1.types" in loaded
+    assert not [name for name in loaded if name.startswith("google.pubsub_v1.services")]
+
+
+def test_clients_can_be_loaded_beside_the_server():
+    program = (
+        "import embedded_pubsub; embedded_pubsub.Server; import google.pubsub_v1 as p; p.types"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_rest_is_announced():

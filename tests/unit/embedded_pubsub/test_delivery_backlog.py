@@ -6,15 +6,17 @@ from itertools import count
 
 import pytest
 
-from embedded_pubsub.delivery import Backlog, Backoff, Consumer, DeliveryPolicy, Message
+from embedded_pubsub.delivery import Backlog
 from embedded_pubsub.errors import InvalidArgumentError
+from embedded_pubsub.leases import Backoff, Consumer, DeliveryPolicy
+from embedded_pubsub.log import Message
 
 PLAIN = DeliveryPolicy(ack_deadline_seconds=10)
 ORDERED = replace(PLAIN, ordered=True)
 
 
 def message(seq, key="", size=10):
-    return Message(seq, 1, b"x" * size, key, float(seq))
+    return Message(seq, 1, size, key, float(seq))
 
 
 def backlog_of(*messages, policy=PLAIN):

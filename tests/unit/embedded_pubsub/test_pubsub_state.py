@@ -8,12 +8,14 @@ from embedded_pubsub.changes import (
     PutAck,
     PutAttempt,
     PutMessage,
+    PutOwed,
     PutSnapshot,
     PutSubscription,
     PutTopic,
+    PutUse,
 )
-from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import FailedPreconditionError, NotFoundError, StaleAckIdError
+from embedded_pubsub.leases import Consumer
 from embedded_pubsub.seeking import seek_to_snapshot, seek_to_time
 from embedded_pubsub.state import PubSub
 from embedded_pubsub.store import Saved
@@ -29,9 +31,12 @@ DAY = 86_400
 class World:
     """A state machine and the store's rows that its changes make."""
 
-    def __init__(self, saved=None):
-        self.state = PubSub(saved or Saved())
+    def __init__(self, saved=None, **settings):
         self.log = []
+        self.state = PubSub(saved or Saved(read=self.read), **settings)
+
+    def read(self, seqs):
+        return {m.seq: m.body for m in self.changes(PutMessage) if m.seq in seqs}
 
     def topic(self, name=TOPIC, **settings):
         self.state.create_topic(protos.Topic(name=name, **settings))
@@ -54,7 +59,10 @@ class World:
         return self.state.take(subscription, Consumer(), now, count, 10**9)
 
     def bodies(self, name=FIRST, now=0.0):
-        return [body_of(lease) for lease in self.take(name, now)]
+        return self.bodies_of(self.take(name, now))
+
+    def bodies_of(self, leases):
+        return [body_of(self.state.body(lease.entry.message)) for lease in leases]
 
     def ack(self, *leases, name=FIRST, now=0.0):
         ids = [lease.ack_id for lease in leases]
@@ -73,6 +81,7 @@ class World:
     def restarted(self):
         """Give the world that a store with these changes would give back."""
         dropped = {change.seq for change in self.changes(DropMessage)}
+        stored = self.changes(PutMessage)
         latest = {change.number: change for change in self.changes(PutSubscription)}
         return World(
             Saved(
@@ -80,15 +89,18 @@ class World:
                 topics=self.changes(PutTopic),
                 subscriptions=list(latest.values()),
                 snapshots=self.changes(PutSnapshot),
-                messages=[m for m in self.changes(PutMessage) if m.seq not in dropped],
-                acks=frozenset(self.changes(PutAck)),
+                messages=[m[:-1] for m in self.changes(PutMessage) if m.seq not in dropped],
+                acks=[ack for ack in self.changes(PutAck) if ack.seq not in dropped],
                 attempts=self.changes(PutAttempt),
+                owed=self.changes(PutOwed),
+                uses=self.changes(PutUse),
+                read=lambda seqs: {m.seq: m.body for m in stored if m.seq in seqs},
             )
         )
 
 
-def body_of(lease):
-    return protos.PubsubMessage.FromString(lease.entry.message.body).data.decode()
+def body_of(body):
+    return protos.PubsubMessage.FromString(body).data.decode()
 
 
 @pytest.fixture
@@ -178,7 +190,7 @@ class TestDeadLetters:
         world.publish("poison")
         for _ in range(7):
             leases = world.take()
-            assert [body_of(lease) for lease in leases] == ["poison"]
+            assert world.bodies_of(leases) == ["poison"]
             world.nack(*leases)
 
 
@@ -299,6 +311,134 @@ class TestRestart:
         again = world.restarted()
         again.ack(*leases)
         assert again.bodies() == []
+
+    def test_keeps_what_a_seek_brought_from_before_the_subscription(self):
+        world = World().topic(message_retention_duration={"seconds": 3600}).subscribe(SECOND)
+        world.publish("1", "2", now=100)
+        world.subscribe()
+        seek_to_time(world.state, world.state.subscription(FIRST), 50, now=200)
+        first, _ = world.take(now=200)
+        world.ack(first, now=200)
+        assert world.restarted().bodies(now=200) == ["2"]
+
+    @pytest.mark.parametrize("filters", [("", ""), ("attributes:k", ""), ("attributes:k",) * 2])
+    def test_takes_back_acks_of_one_of_two(self, filters):
+        world = World().topic()
+        for name, text in zip((FIRST, SECOND), filters, strict=True):
+            world.subscribe(name, filter=text)
+        world.publish("1", "2", "3", k="v")
+        leases = world.take()
+        world.ack(leases[0], leases[2])
+        again = world.restarted()
+        assert len(again.state.subscription(FIRST).backlog) == 1
+        assert again.bodies() == ["2"]
+        assert again.bodies(SECOND) == ["1", "2", "3"]
+
+    def test_drops_what_nobody_holds_any_more(self, world):
+        world.publish("1", "2")
+        world.ack(*world.take(count=1))
+        again = world.restarted()
+        again.ack(*again.take())
+        assert len(again.changes(DropMessage)) == 1
+
+    def test_keeps_retained_acked_messages(self):
+        world = World().topic().subscribe(retain_acked_messages=True)
+        world.publish("1", "2", now=1)
+        world.ack(*world.take(now=1), now=1)
+        again = world.restarted()
+        assert again.bodies(now=2) == []
+        seek_to_time(again.state, again.state.subscription(FIRST), 0, now=2)
+        assert again.bodies(now=2) == ["1", "2"]
+
+    def test_detached_subscription_stays_empty(self, world):
+        world.publish("1")
+        world.state.detach_subscription(FIRST)
+        world.publish("2")
+        again = world.restarted()
+        assert len(again.state.subscription(FIRST).backlog) == 0
+        assert len(again.changes(DropMessage)) == 0
+
+    def test_the_time_of_last_use_goes_on_counting(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.state.expire(0)
+        world.take(now=DAY / 2)
+        world.state.expire(DAY / 2)
+        again = world.restarted()
+        again.state.expire(1.5 * DAY)
+        assert FIRST in again.state.subscriptions
+        again.state.expire(1.5 * DAY + 1)
+        assert FIRST not in again.state.subscriptions
+
+    def test_snapshot_still_expires_when_it_would_have(self, world):
+        world.publish("x", now=0)
+        request = protos.CreateSnapshotRequest(name=SNAPSHOT, subscription=FIRST)
+        world.state.create_snapshot(request, now=DAY)
+        again = world.restarted()
+        again.state.expire(7 * DAY - 1)
+        assert SNAPSHOT in again.state.snapshots
+        again.state.expire(7 * DAY)
+        assert SNAPSHOT not in again.state.snapshots
+
+
+def test_use_is_saved_once_an_hour():
+    world = World().topic().subscribe()
+    for minute in range(0, 180, 10):
+        world.take(now=minute * 60)
+        world.state.expire(minute * 60)
+    assert [use.used for use in world.changes(PutUse)] == [0, 3600, 7200]
+
+
+def test_only_what_is_due_is_ticked(world):
+    world.subscribe(SECOND)
+    world.publish("x")
+    world.take(now=0)
+    world.take(SECOND, now=5)
+    assert world.state.next_due() == 10
+    world.state.tick(10)
+    assert world.bodies(now=10) == ["x"]
+    assert world.bodies(SECOND, now=10) == []
+    assert world.state.next_due() == 15
+
+
+def test_deleted_subscription_is_not_ticked(world):
+    world.publish("x")
+    world.take(now=0)
+    world.state.delete_subscription(FIRST)
+    world.state.tick(10)
+    assert world.state.next_due() is None
+
+
+def test_bodies_beyond_what_memory_may_hold_come_from_the_store():
+    world = World(resident_bytes=40).topic().subscribe()
+    world.publish("first", "second", "third")
+    messages = list(world.state.subscription(FIRST).backlog.messages())
+    assert [message.body is None for message in messages] == [False, True, True]
+    assert world.bodies() == ["first", "second", "third"]
+    world.state.tick(10)
+    world.ack(*world.take(now=10), now=10)
+    world.publish("fourth", now=10)
+    (message,) = world.state.subscription(FIRST).backlog.messages()
+    assert message.body is not None
+
+
+def test_publish_costs_a_subscription_nothing_before_it_is_read(world):
+    for n in range(50):
+        world.subscribe(f"projects/p/subscriptions/sub-{n}")
+    world.publish("x")
+    assert all(not s.backlog.entries for s in world.state.subscriptions.values())
+    assert all(len(s.backlog) == 1 for s in world.state.subscriptions.values())
+
+
+def test_id_and_time_of_the_publisher_do_not_count(world):
+    message = protos.PubsubMessage(data=b"x", message_id="mine")
+    message.publish_time.FromSeconds(5)
+    request = protos.PublishRequest(topic=TOPIC, messages=[message])
+    publication = world.state.prepare(request, 1234.5)
+    world.state.deliver(publication)
+    (lease,) = world.take(now=1235)
+    found = protos.PubsubMessage.FromString(lease.entry.message.body)
+    assert found.message_id == publication.message_ids()[0]
+    assert (found.publish_time.seconds, found.publish_time.nanos) == (1234, 500_000_000)
 
 
 class TestExpiration:

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from embedded_pubsub import protos
@@ -16,6 +16,7 @@ from embedded_pubsub.methods import methods
 from embedded_pubsub.overview import as_html, overview
 from embedded_pubsub.runtime import Runtime
 from embedded_pubsub.store import SqliteStore
+from tests.support.fuzz import fuzzed
 
 TEXTS = [
     "", "projects/p", "projects/p/topics/topic", "projects/p/subscriptions/subscription",
@@ -96,7 +97,7 @@ def loop():
     running.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@fuzzed(60)
 @given(data=st.data())
 def test_any_calls_are_answered_or_refused_and_outlive_a_restart(data, tmp_path_factory, loop):
     folder = tmp_path_factory.mktemp("fuzz")
@@ -139,12 +140,14 @@ PARTS = [
 ]  # fmt: skip
 
 
+@fuzzed(100)
 @given(st.lists(st.sampled_from(PARTS), max_size=25), st.sampled_from(["", " "]))
 def test_any_filter_is_a_predicate_or_refused(parts, space):
     with suppress(InvalidArgumentError):
         assert compile_filter(space.join(parts))({"k": "v"}) in {True, False}
 
 
+@fuzzed(100)
 @given(st.text(max_size=40))
 def test_any_text_is_a_filter_or_refused(text):
     with suppress(InvalidArgumentError):

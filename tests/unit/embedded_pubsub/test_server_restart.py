@@ -1,12 +1,12 @@
 """What schemas and policies are after a restart, and files of an earlier format."""
 
-import sqlite3
-
 import pytest
 from google.iam.v1 import policy_pb2
 
 from embedded_pubsub import protos
 from embedded_pubsub.errors import FailedPreconditionError, NotFoundError
+from embedded_pubsub.leases import Consumer
+from embedded_pubsub.overview import overview
 from embedded_pubsub.runtime import Runtime
 from embedded_pubsub.store import SqliteStore
 
@@ -80,11 +80,38 @@ async def test_policies_are_what_they_were_and_go_with_their_resource(opened):
     assert not after.bindings
 
 
-async def test_file_of_the_first_format_is_taken_over(opened, tmp_path):
-    await opened(lambda state, _: state.create_topic(protos.Topic(name=TOPIC)))
-    connection = sqlite3.connect(tmp_path / "pubsub.sqlite3")
-    connection.executescript("DROP TABLE schemas; DROP TABLE policies; PRAGMA user_version = 1")
-    connection.close()
-    (names, _) = await opened(lambda state, _: list(state.topics), create)
-    assert names == [TOPIC]
-    assert await opened(revisions) != [[]]
+@pytest.mark.parametrize("version", [1, 2])
+async def test_file_of_a_former_format_is_taken_over(tmp_path, former_store, version):
+    former_store(tmp_path / "data", version)
+    for _ in range(2):
+        runtime = Runtime(SqliteStore(tmp_path / "data"), lambda: 100.0)
+        (subscription,) = runtime.state.subscriptions.values()
+        (lease,) = runtime.open(subscription, Consumer()).take()
+        message = lease.entry.message
+        assert (message.seq, message.publish_time, message.ordering_key) == (7, 42.5, "key")
+        (body,) = runtime.bodies([lease])
+        assert protos.PubsubMessage.FromString(body).data == b"old"
+        assert overview(runtime)["schemas"] == []
+        await runtime.close()
+
+
+async def test_backlog_is_read_from_the_store_after_a_restart(opened, tmp_path):
+    def publish(state, now):
+        messages = [protos.PubsubMessage(data=b"%d" % n) for n in range(700)]
+        publication = state.prepare(protos.PublishRequest(topic=TOPIC, messages=messages), now)
+        state.changes += publication.changes()
+        state.deliver(publication)
+
+    subscription = protos.Subscription(name="projects/p/subscriptions/subscription", topic=TOPIC)
+    await opened(
+        lambda state, _: state.create_topic(protos.Topic(name=TOPIC)),
+        lambda state, _: state.create_subscription(subscription),
+        publish,
+    )
+    runtime = Runtime(SqliteStore(tmp_path), lambda: 1e9)
+    found = runtime.state.subscription(subscription.name)
+    assert all(message.body is None for message in found.backlog.messages())
+    leases = runtime.open(found, Consumer()).take(1000)
+    bodies = [protos.PubsubMessage.FromString(body).data for body in runtime.bodies(leases)]
+    assert bodies == [b"%d" % n for n in range(700)]
+    await runtime.close()

@@ -7,10 +7,11 @@ import pytest
 
 from embedded_pubsub import protos
 from embedded_pubsub.changes import DropMessage, PutAck, PutMessage
-from embedded_pubsub.delivery import Consumer
 from embedded_pubsub.errors import ResourceExhaustedError, UnavailableError
+from embedded_pubsub.leases import Consumer
 from embedded_pubsub.runtime import Journal, Runtime
 from embedded_pubsub.store import Saved, SqliteStore
+from embedded_pubsub.streaming import Stream
 
 TOPIC = "projects/p/topics/topic"
 SUBSCRIPTION = "projects/p/subscriptions/subscription"
@@ -20,11 +21,13 @@ class GatedStore:
     """Holds commits back until it is told, and refuses while it is full."""
 
     durable = True
+    resident_bytes = float("inf")
 
     def __init__(self):
         self.gate = threading.Event()
         self.entered = threading.Event()
         self.full = False
+        self.no_room_for_messages = False
         self.groups = []
 
     def load(self):
@@ -33,12 +36,16 @@ class GatedStore:
     def commit(self, changes):
         self.entered.set()
         self.gate.wait()
-        if self.full:
+        if self.full or (self.no_room_for_messages and any_message(changes)):
             raise ResourceExhaustedError("full")
         self.groups.append(list(changes))
 
     def close(self):
         self.gate.set()
+
+
+def any_message(changes):
+    return any(isinstance(change, PutMessage) for change in changes)
 
 
 @pytest.fixture
@@ -130,6 +137,70 @@ async def test_full_disk_refuses_publishes_and_keeps_acks_for_later(store):
     ]
     assert bodies == [b"x", b"taken"]
     assert DropMessage(lease.entry.message.seq) in kept
+    await runtime.close()
+
+
+async def test_acks_do_not_wait_for_publishes_that_find_no_room(store):
+    store.gate.set()
+    runtime = await running(store)
+    await publish(runtime)
+    subscription = runtime.state.subscription(SUBSCRIPTION)
+    (lease,) = runtime.open(subscription, Consumer()).take()
+    store.no_room_for_messages = True
+    state = runtime.state
+    refused, acked = await asyncio.gather(
+        publish(runtime, b"refused"),
+        runtime.call(lambda now: state.acknowledge(subscription, [lease.ack_id], now)),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, ResourceExhaustedError)
+    assert acked is None
+    assert store.groups[-1] == [DropMessage(lease.entry.message.seq)]
+    await runtime.close()
+
+
+async def exactly_once(store):
+    """Give a stream with one message out, the commit of whose ack is held back, and the ack."""
+    store.gate.set()
+    runtime = Runtime(store, asyncio.get_running_loop().time)
+    state = runtime.state
+    await runtime.call(lambda _: state.create_topic(protos.Topic(name=TOPIC)))
+    subscription = protos.Subscription(
+        name=SUBSCRIPTION, topic=TOPIC, enable_exactly_once_delivery=True
+    )
+    await runtime.call(lambda _: state.create_subscription(subscription))
+    await publish(runtime)
+    first = protos.StreamingPullRequest(subscription=SUBSCRIPTION, stream_ack_deadline_seconds=10)
+    stream = Stream(runtime, first)
+    (delivery,) = protos.StreamingPullResponse.FromString(stream._next_response()).received_messages
+    store.gate.clear()
+    store.entered.clear()
+    stream._settle(protos.StreamingPullRequest(ack_ids=[delivery.ack_id]))
+    return runtime, stream, delivery.ack_id
+
+
+async def confirmation(stream):
+    while not (response := stream._next_response()):
+        await stream._feed.wait()
+    return protos.StreamingPullResponse.FromString(response).acknowledge_confirmation
+
+
+async def test_ack_on_a_stream_is_confirmed_when_it_is_durable(store):
+    runtime, stream, ack_id = await exactly_once(store)
+    await asyncio.to_thread(store.entered.wait)
+    assert stream._next_response() == b""
+    store.gate.set()
+    assert list((await confirmation(stream)).ack_ids) == [ack_id]
+    await runtime.close()
+
+
+async def test_ack_that_can_not_be_written_is_confirmed_as_failed_for_now(store):
+    runtime, stream, ack_id = await exactly_once(store)
+    store.full = True
+    store.gate.set()
+    confirmed = await confirmation(stream)
+    assert (list(confirmed.temporary_failed_ack_ids), list(confirmed.ack_ids)) == ([ack_id], [])
+    store.full = False
     await runtime.close()
 
 

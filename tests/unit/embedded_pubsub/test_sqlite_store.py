@@ -21,6 +21,10 @@ from embedded_pubsub.errors import DataDirError, ResourceExhaustedError
 from embedded_pubsub.store import SqliteStore
 
 
+def message(seq, body, topic=1):
+    return PutMessage(seq, topic, 0.5, "", len(body), body)
+
+
 @pytest.fixture
 def reopened(tmp_path):
     """Commit groups of changes and give what a later opening finds."""
@@ -32,7 +36,7 @@ def reopened(tmp_path):
         store.close()
         store = SqliteStore(tmp_path)
         saved = store.load()
-        saved = replace(saved, messages=list(saved.messages))
+        saved = replace(saved, messages=list(saved.messages), acks=list(saved.acks))
         store.close()
         return saved
 
@@ -44,7 +48,7 @@ def test_everything_put_comes_back(reopened):
         PutTopic(1, b"topic"),
         PutSubscription(2, 1, 2, b"subscription"),
         PutSnapshot(3, 1, 3, "[4]", b"snapshot"),
-        PutMessage(4, 1, b"message"),
+        message(4, b"message", 1),
         PutAck(4, 2),
         PutAttempt(4, 2, 1),
     ]
@@ -54,7 +58,7 @@ def test_everything_put_comes_back(reopened):
         *saved.topics,
         *saved.subscriptions,
         *saved.snapshots,
-        *saved.messages,
+        *(PutMessage(*head, body) for head, body in zip(saved.messages, [b"message"], strict=True)),
         *saved.acks,
         *saved.attempts,
     ] == puts
@@ -62,10 +66,10 @@ def test_everything_put_comes_back(reopened):
 
 def test_changes_apply_in_their_order(reopened):
     saved = reopened(
-        [PutMessage(1, 1, b"a"), PutAck(1, 2), DropAck(1, 2), PutMessage(2, 1, b"b")],
+        [message(1, b"a", 1), PutAck(1, 2), DropAck(1, 2), message(2, b"b", 1)],
         [PutTopic(9, b"old"), PutTopic(9, b"new"), PutAttempt(1, 2, 1), PutAttempt(1, 2, 2)],
     )
-    assert [seq for seq, _, _ in saved.messages] == [1, 2]
+    assert [seq for seq, *_ in saved.messages] == [1, 2]
     assert not saved.acks
     assert list(saved.topics) == [PutTopic(9, b"new")]
     assert list(saved.attempts) == [PutAttempt(1, 2, 2)]
@@ -73,7 +77,7 @@ def test_changes_apply_in_their_order(reopened):
 
 def test_drops_take_what_belongs_along(reopened):
     saved = reopened(
-        [PutMessage(1, 1, b"a"), PutAck(1, 2), PutAttempt(1, 2, 1), DropMessage(1)],
+        [message(1, b"a", 1), PutAck(1, 2), PutAttempt(1, 2, 1), DropMessage(1)],
         [PutTopic(3, b""), PutSubscription(4, 3, 4, b""), PutAck(5, 4), PutAttempt(5, 4, 1)],
         [DropTopic(3), DropSubscription(4)],
     )
@@ -92,19 +96,19 @@ def test_openings_are_counted(tmp_path):
 def test_failed_commit_writes_nothing_and_the_store_goes_on(tmp_path):
     store = SqliteStore(tmp_path)
     with pytest.raises(ResourceExhaustedError, match="can't write"):
-        store.commit([PutMessage(1, 1, b"x"), PutMessage(2, None, b"y")])
-    store.commit([PutMessage(3, 1, b"z")])
-    assert [seq for seq, _, _ in store.load().messages] == [3]
+        store.commit([message(1, b"x", 1), message(2, b"y", None)])
+    store.commit([message(3, b"z", 1)])
+    assert [seq for seq, *_ in store.load().messages] == [3]
     store.close()
 
 
 def test_full_disk_refuses_and_heals(tmp_path):
     store = SqliteStore(tmp_path)
-    store._connection.execute("PRAGMA max_page_count = 20")
+    store._writer.execute("PRAGMA max_page_count = 20")
     with pytest.raises(ResourceExhaustedError, match="full"):
-        store.commit([PutMessage(1, 1, b"x" * 1_000_000)])
-    store._connection.execute("PRAGMA max_page_count = 100000")
-    store.commit([PutMessage(1, 1, b"x" * 1_000_000)])
+        store.commit([message(1, b"x" * 1_000_000, 1)])
+    store._writer.execute("PRAGMA max_page_count = 100000")
+    store.commit([message(1, b"x" * 1_000_000, 1)])
     assert len(list(store.load().messages)) == 1
     store.close()
 
@@ -137,3 +141,12 @@ def test_other_format_is_refused(tmp_path):
     connection.close()
     with pytest.raises(DataDirError, match="format 99"):
         SqliteStore(tmp_path)
+
+
+def test_file_that_lacks_a_table_is_refused(tmp_path):
+    SqliteStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "pubsub.sqlite3") as connection:
+        connection.execute("DROP TABLE acks")
+    connection.close()
+    with pytest.raises(DataDirError, match="can't be read"):
+        SqliteStore(tmp_path).load()
