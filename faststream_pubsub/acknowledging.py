@@ -153,7 +153,7 @@ class Acknowledger:
             if ack.confirmed is None or ack.confirmed.done():
                 continue
             if reason := reason_of(ack.delivery):
-                message_id = ack.delivery.message.message_id
+                message_id = ack.delivery.message_id
                 ack.confirmed.set_exception(AcknowledgeError(message_id, reason))
             else:
                 ack.confirmed.set_result(None)

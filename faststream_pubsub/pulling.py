@@ -16,7 +16,7 @@ from faststream_pubsub.client import PubSubClient, is_being_cancelled
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue, LeaseTable
 from faststream_pubsub.errors import PubSubError
 from faststream_pubsub.publishing import MessagePublisher, build_message
-from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.settings import EXACTLY_ONCE_DEADLINE_SECONDS, SubscriptionSettings
 from faststream_pubsub.watchdog import BEAT_SECONDS, StreamWatch, SubscriptionHealth
 
 REASON_ATTRIBUTE: Final = "dead-letter-reason"
@@ -101,9 +101,11 @@ class Pulling:
 
     async def get(self) -> Delivery:
         """Wait for the next delivery."""
-        delivery = await self._queue.get()
-        self._release(self._queue.done(delivery))
-        return delivery
+        while True:
+            delivery = await self._queue.get()
+            self._release(self._queue.done(delivery))
+            if delivery in self._leases:
+                return delivery
 
     def health(self, name: str) -> SubscriptionHealth:
         """Say how reading goes, under the subscription's declared name."""
@@ -146,6 +148,7 @@ class Pulling:
             self._let_go(delivery)
             self._acknowledger.ack(delivery)
             return
+        delivery.settling = True
         try:
             await self._acknowledger.ack_confirmed(delivery)
         finally:
@@ -176,7 +179,7 @@ class Pulling:
         attributes: Mapping[str, str],
     ) -> None:
         """Keep it as a dead letter, then acknowledge."""
-        message_id = delivery.message.message_id
+        message_id = delivery.message_id
         if self._source.dead_letter_topic is None:
             self._log(
                 logging.ERROR,
@@ -212,14 +215,16 @@ class Pulling:
         while not self._stopping:
             delivery = await queue.get()
             began = now()
-            try:
-                await handle(delivery)
-            except asyncio.CancelledError:
-                # a handler may leak a cancellation of its own; that must not end the worker
-                if is_being_cancelled():
-                    raise
-                self._release([delivery])
-            self._leases.learn(now() - began)
+            # a lease may have ended while it waited; the message comes again then
+            if delivery in self._leases:
+                try:
+                    await handle(delivery)
+                except asyncio.CancelledError:
+                    # a handler may leak a cancellation of its own; that must not end the worker
+                    if is_being_cancelled():
+                        raise
+                    self._release([delivery])
+                self._leases.learn(now() - began)
             if released := queue.done(delivery):
                 self._release(released)
 
@@ -228,16 +233,15 @@ class Pulling:
         size, wait_seconds = self._settings.max_batch_size, self._settings.max_batch_wait_seconds
         while not self._stopping:
             gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
-            if not gathered:
-                continue
             began = now()
-            try:
-                await handle(tuple(gathered))
-            except asyncio.CancelledError:
-                if is_being_cancelled():
-                    raise
-                self._release(gathered)
-            self._leases.learn(now() - began)
+            if held := tuple(delivery for delivery in gathered if delivery in self._leases):
+                try:
+                    await handle(held)
+                except asyncio.CancelledError:
+                    if is_being_cancelled():
+                        raise
+                    self._release(list(held))
+                self._leases.learn(now() - began)
             if released := self._queue.done_batch(gathered):
                 self._release(released)
 
@@ -265,10 +269,12 @@ class Pulling:
 
     def _lose(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
+            # what is behind it in its key will come again with it
+            delivery.nacked = True
             self._let_go(delivery)
             self._log(
                 logging.WARNING,
-                f"lease of message {delivery.message.message_id} has ended before it was settled; "
+                f"lease of message {delivery.message_id} has ended before it was settled; "
                 f"it may be delivered again (max_lease_seconds={self._settings.max_lease_seconds})",
                 None,
             )
@@ -333,6 +339,7 @@ class Pulling:
         properties = response.subscription_properties
         if properties.exactly_once_delivery_enabled:
             self._exactly_once = True
+            self._leases.at_least(EXACTLY_ONCE_DEADLINE_SECONDS)
         if properties.message_ordering_enabled and not self._serial:
             self._queue.ordered = True
         subscription = self._source.subscription
@@ -349,8 +356,7 @@ class Pulling:
         if self._stopping:
             self._acknowledger.set_deadline(deliveries, 0)
             return
-        self._leases.begin(deliveries, now=now)
-        self._queue.put(deliveries)
+        self._queue.put(self._leases.begin(deliveries, now=now))
 
     def _is_full(self) -> bool:
         return (
