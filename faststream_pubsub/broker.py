@@ -57,6 +57,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         emulator_host: str | None = None,
         target: str | None = None,
         autocreate: bool = True,
+        autoupdate: bool = False,
         publish_patience_seconds: float = 60.0,
         publish_flow: PublishFlow = _PUBLISH_FLOW,
         publish_compression_bytes: int | None = None,
@@ -95,6 +96,8 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
                 when the broker connects.
             target: `host:port` of the service, a regional endpoint for instance.
             autocreate: Create topics and subscriptions that are absent.
+            autoupdate: Change subscriptions that are there to what is declared; else a difference
+                is told as a warning. What can't be changed is an error either way.
             publish_patience_seconds: How long a publish is tried again after transient errors.
             publish_flow: Limits of what is published and not confirmed yet, and what happens there.
             publish_compression_bytes: Compress publish requests of this size and above with gzip:
@@ -134,6 +137,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             routers=routers,
             config=PubSubBrokerConfig(
                 autocreate=autocreate,
+                autoupdate=autoupdate,
                 producer=PubSubProducer(parser, decoder),
                 broker_middlewares=middlewares,
                 broker_parser=parser,
@@ -174,9 +178,11 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             TopologyError: A topic or subscription can't be created or is different.
         """
         await self.connect()
-        for subscriber in self.subscribers:
-            if isinstance(subscriber, PubSubSubscriber):
-                await subscriber.ensure()
+        declared = [one for one in self.subscribers if isinstance(one, PubSubSubscriber)]
+        for subscriber in declared:
+            await subscriber.ensure()
+        for subscriber in declared:
+            await subscriber.keep_letters()
 
     async def start(self) -> None:
         """Connect, make sure that subscriptions are there, and begin to read them.

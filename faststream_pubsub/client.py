@@ -1,6 +1,7 @@
 """The service as this package uses it: retried calls, and topology that is there when needed."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 import grpc
@@ -86,11 +87,14 @@ class PubSubClient:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise TopologyError(f"can't create {path}: {_told(error)}") from error
 
-    async def ensure_subscription(self, wanted: Proto) -> None:
+    async def ensure_subscription(self, wanted: Proto) -> Proto | None:
         """Create a subscription unless it is there.
 
         Args:
             wanted: A `google.pubsub.v1.Subscription`.
+
+        Returns:
+            The one that was there already, if any.
 
         Raises:
             TopologyError: It can't be created, or it is there on another topic.
@@ -100,10 +104,11 @@ class PubSubClient:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise TopologyError(f"can't create {wanted.name}: {_told(error)}") from error
-            await self.check_subscription(wanted)
+            return await self.find_subscription(wanted)
+        return None
 
-    async def check_subscription(self, wanted: Proto) -> None:
-        """Check that a subscription is there and reads the wanted topic.
+    async def find_subscription(self, wanted: Proto) -> Proto:
+        """Get a subscription that must be there and read the wanted topic.
 
         Raises:
             TopologyError: It is absent, can't be read, or belongs to another topic.
@@ -122,6 +127,20 @@ class PubSubClient:
                 f"{wanted.name} exists on {found.topic}, but the subscriber declares "
                 f"{wanted.topic}: use another subscription name, or delete the old subscription.",
             )
+        return found
+
+    async def update_subscription(self, wanted: Proto, fields: Iterable[str]) -> None:
+        """Change fields of a subscription.
+
+        Raises:
+            TopologyError: The service refused.
+        """
+        request = wire.UpdateSubscriptionRequest(subscription=wanted)
+        request.update_mask.paths.extend(fields)
+        try:
+            await self._setup_call("update_subscription", request)
+        except grpc.aio.AioRpcError as error:
+            raise TopologyError(f"can't update {wanted.name}: {_told(error)}") from error
 
     async def ping(self, timeout_seconds: float) -> bool:
         """Tell whether the server answers; a refusal is an answer too."""

@@ -47,6 +47,7 @@ class PubSubBrokerConfig(BrokerConfig):
     """What subscribers and publishers share with their broker."""
 
     autocreate: bool = True
+    autoupdate: bool = False
     producer: PubSubProducer = field(default_factory=lambda: PubSubProducer(None, None))
     connected_service: Service | None = field(default=None, init=False, repr=False)
     default_driver_annotations: UnderlyingDriverAnnotations = field(

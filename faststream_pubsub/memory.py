@@ -17,6 +17,7 @@ from faststream_pubsub.filters import compile_filter
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.parser import REPLY_TO
 from faststream_pubsub.pulling import Handler, Log, Source, dead_letter
+from faststream_pubsub.service import Rights
 from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.subscriber import PubSubSubscriber
 from faststream_pubsub.watchdog import SubscriptionHealth
@@ -99,8 +100,11 @@ class MemoryService:
         finally:
             del self._replies[reply_to]
 
-    async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
+    async def ensure(self, wanted: Proto, rights: Rights, log: Log) -> None:
         """Everything is there."""
+
+    async def keep_letters(self, topic: str) -> None:
+        """Letters go to the handlers that read them."""
 
     def read(self, source: Source, settings: SubscriptionSettings, log: Log) -> "MemoryReading":
         """Prepare to read a subscription."""

@@ -193,7 +193,12 @@ class Pulling:
         try:
             await self._publisher.publish(self._source.dead_letter_topic, letter)
         except PubSubError as error:
-            self._log(logging.ERROR, f"dead letter of message {message_id} is not kept", error)
+            self._log(
+                logging.ERROR,
+                f"dead letter of message {message_id} is not kept, so the message comes again: "
+                f"{error}. Who rejects needs roles/pubsub.publisher on the dead-letter topic.",
+                error,
+            )
             await self.nack(delivery, 0)
             return
         await self.ack(delivery)

@@ -43,6 +43,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         dead_letter_topic: str | None = None,
         max_delivery_attempts: int = 5,
         autocreate: bool | None = None,
+        autoupdate: bool | None = None,
         # this client
         max_messages: int = 1_000,
         max_bytes: int = 100 * 1024 * 1024,
@@ -78,6 +79,8 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             dead_letter_topic: Topic for messages that failed too often or were rejected.
             max_delivery_attempts: Tries before that.
             autocreate: Create what is absent; None takes the broker's setting.
+            autoupdate: Change a subscription that is there to what is declared; None takes the
+                broker's setting.
             max_messages: Most messages leased at a time.
             max_bytes: Most bytes leased at a time.
             max_workers: Most handlers running at a time; messages of one ordering key are
@@ -117,6 +120,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             dead_letter_topic=dead_letter_topic,
             max_delivery_attempts=max_delivery_attempts,
             autocreate=autocreate,
+            autoupdate=autoupdate,
             max_messages=max_messages,
             max_bytes=max_bytes,
             max_workers=max_workers,

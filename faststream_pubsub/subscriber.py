@@ -26,7 +26,7 @@ from faststream_pubsub.names import add_prefix, default_subscription, resource_p
 from faststream_pubsub.parser import PubSubBatchParser, PubSubParser
 from faststream_pubsub.publisher import PubSubReplyPublisher
 from faststream_pubsub.pulling import Source
-from faststream_pubsub.service import Reading
+from faststream_pubsub.service import Reading, Rights
 
 
 class PubSubSubscriber(SubscriberUsecase[Delivery]):
@@ -77,7 +77,7 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
     async def start(self) -> None:
         """Make sure that the subscription is there, and begin to read it."""
         if not self._is_ensured:
-            await self.ensure()
+            await self._restore()
         await super().start()
         self._post_start()
         if self.calls:
@@ -159,11 +159,15 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         return Source(
             subscription=resource_path(project, "subscriptions", self.subscription),
             dead_letter_topic=resource_path(project, "topics", letters) if letters else None,
-            ensure=self.ensure,
+            ensure=self._restore,
         )
 
     async def ensure(self) -> None:
-        """Create or check the subscription, its topic and its dead-letter topic."""
+        """Create or check the subscription, its topic and its dead-letter topic.
+
+        Raises:
+            TopologyError: Something is absent, can't be created, or is different.
+        """
         service = self._outer_config.service
         source = self._source()
         wanted = self.settings.as_subscription(
@@ -171,11 +175,25 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
             topic=resource_path(service.project, "topics", self.topic) if self.topic else "",
             dead_letter_topic=source.dead_letter_topic,
         )
-        autocreate = self.settings.autocreate
-        if autocreate is None:
-            autocreate = self._outer_config.autocreate
-        await service.ensure(wanted, autocreate=autocreate)
+        await service.ensure(wanted, self._rights(), self._tell)
         self._is_ensured = True
+
+    async def keep_letters(self) -> None:
+        """Make sure that dead letters are kept, once all declared subscriptions are there."""
+        letters = self._source().dead_letter_topic
+        if letters and self.topic and self._rights().create:
+            await self._outer_config.service.keep_letters(letters)
+
+    async def _restore(self) -> None:
+        await self.ensure()
+        await self.keep_letters()
+
+    def _rights(self) -> Rights:
+        outer, own = self._outer_config, self.settings
+        return Rights(
+            create=outer.autocreate if own.autocreate is None else own.autocreate,
+            update=outer.autoupdate if own.autoupdate is None else own.autoupdate,
+        )
 
     async def _parse(self, delivery: Delivery) -> PubSubMessage:
         parser, decoder = self._get_parser_and_decoder()

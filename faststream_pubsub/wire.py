@@ -35,6 +35,7 @@ StreamingPullRequest: Final[Proto] = types.StreamingPullRequest.pb()
 StreamingPullResponse: Final[Proto] = types.StreamingPullResponse.pb()
 Subscription: Final[Proto] = types.Subscription.pb()
 Topic: Final[Proto] = types.Topic.pb()
+UpdateSubscriptionRequest: Final[Proto] = types.UpdateSubscriptionRequest.pb()
 
 MAX_REQUEST_BYTES: Final = 10_000_000
 """The service's limit for one Publish request, and so for one message."""
@@ -66,6 +67,7 @@ class Rpcs:
     publish: Unary
     create_subscription: Unary
     get_subscription: Unary
+    update_subscription: Unary
     delete_subscription: Unary
     acknowledge: Unary
     modify_ack_deadline: Unary
@@ -79,6 +81,11 @@ _UNARY: Final[dict[str, tuple[str, Proto, Proto]]] = {
     "publish": ("Publisher/Publish", PublishRequest, PublishResponse),
     "create_subscription": ("Subscriber/CreateSubscription", Subscription, Subscription),
     "get_subscription": ("Subscriber/GetSubscription", GetSubscriptionRequest, Subscription),
+    "update_subscription": (
+        "Subscriber/UpdateSubscription",
+        UpdateSubscriptionRequest,
+        Subscription,
+    ),
     "delete_subscription": ("Subscriber/DeleteSubscription", DeleteSubscriptionRequest, Empty),
     "acknowledge": ("Subscriber/Acknowledge", AcknowledgeRequest, Empty),
     "modify_ack_deadline": ("Subscriber/ModifyAckDeadline", ModifyAckDeadlineRequest, Empty),

@@ -183,6 +183,12 @@ def bench(target: str) -> Bench:
     return Bench(target)
 
 
+@pytest.fixture
+def own_server(embedded_target: str) -> Bench:
+    """A bench on the embedded server."""
+    return Bench(embedded_target)
+
+
 @pytest.fixture(params=["memory", "embedded"])
 def own_bench(request: pytest.FixtureRequest) -> Bench:
     """A bench where all of Pub/Sub's semantics hold: Google's emulator leaves some out."""
