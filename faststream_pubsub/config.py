@@ -14,6 +14,7 @@ from faststream_pubsub._faststream import (
     UnderlyingDriverAnnotation,
     UnderlyingDriverAnnotations,
 )
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.producer import PubSubProducer
 from faststream_pubsub.service import Service
 from faststream_pubsub.settings import SubscriptionSettings
@@ -84,6 +85,7 @@ class PubSubSubscriberConfig(SubscriberUsecaseConfig):
     topic: str
     subscription: str
     settings: SubscriptionSettings
+    topic_schema: TopicSchema | None = None
 
     @property
     def ack_policy(self) -> AckPolicy:
@@ -112,6 +114,7 @@ class PubSubPublisherConfig(PublisherUsecaseConfig):
     ordering_key: str
     reply_to: str
     skip_none: bool
+    topic_schema: TopicSchema | None = None
 
 
 @dataclass(kw_only=True)

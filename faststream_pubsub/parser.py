@@ -4,6 +4,7 @@ from typing import Any, Final
 from faststream.message import StreamMessage, decode_message
 
 from faststream_pubsub._faststream import DecodedMessage
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.deliveries import Batch, Delivery
 from faststream_pubsub.message import PubSubBatchMessage, PubSubMessage
 
@@ -26,10 +27,27 @@ class PubSubParser:
         return decode_message(message)
 
 
+class SchemaParser(PubSubParser):
+    """Reads deliveries of a topic that has a schema."""
+
+    __slots__ = ("_schema",)
+
+    def __init__(self, schema: TopicSchema) -> None:
+        self._schema = schema
+
+    async def decode_message(self, message: StreamMessage[Any]) -> DecodedMessage:
+        """Decode what Avro writes as JSON; a middleware may have changed the body."""
+        part: Any = _Part(self._schema.from_avro(message.body), message.content_type)
+        return decode_message(part)
+
+
 class PubSubBatchParser:
     """Reads deliveries that a handler takes together."""
 
-    __slots__ = ()
+    __slots__ = ("_schema",)
+
+    def __init__(self, schema: TopicSchema | None = None) -> None:
+        self._schema = schema
 
     async def parse_batch(self, batch: Batch) -> PubSubBatchMessage:
         """Wrap deliveries. The body is the list of their data, as it came."""
@@ -50,9 +68,10 @@ class PubSubBatchParser:
     # FastStream tells batches by this very name
     async def decode_batch(self, message: StreamMessage[Any]) -> list[DecodedMessage]:
         """Decode each message by its own content type; a middleware may have changed the body."""
+        bodies = map(self._schema.from_avro, message.body) if self._schema else message.body
         parts: list[Any] = [
             _Part(body, headers.get(CONTENT_TYPE))
-            for body, headers in zip(message.body, message.batch_headers, strict=True)
+            for body, headers in zip(bodies, message.batch_headers, strict=True)
         ]
         return [decode_message(part) for part in parts]
 

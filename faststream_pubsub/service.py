@@ -1,11 +1,12 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from faststream_pubsub import wire
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.drift import Difference, changeable_differences, fixed_differences, told
@@ -16,6 +17,7 @@ from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.pulling import Handler, Log, Pulling, Source
 from faststream_pubsub.replies import ReplyInbox
 from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.topic_schemas import SchemaKeeper
 from faststream_pubsub.watchdog import SubscriptionHealth
 from faststream_pubsub.wire import Proto
 
@@ -66,6 +68,9 @@ class Service(Protocol):
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply."""
 
+    async def declare_schemas(self, schemas: Mapping[str, TopicSchema], rights: Rights) -> None:
+        """Make sure that topics, by full name, validate their messages by these schemas."""
+
     async def ensure(self, wanted: Proto, rights: Rights, log: Log) -> None:
         """Make sure that a subscription, its topic and its dead-letter topic are there."""
 
@@ -107,15 +112,30 @@ class PubSubService:
 
     async def publish(self, topic: str, message: Proto) -> str:
         """Publish a message and return its ID; see `MessagePublisher.publish`."""
+        if self.client.schemas:
+            encode_for(self.client.schemas.get(topic), [message])
         return await self.publisher.publish(topic, message)
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and return their IDs."""
+        if self.client.schemas:
+            encode_for(self.client.schemas.get(topic), messages)
         return await self.publisher.publish_batch(topic, messages)
 
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply; the caller sets the time limit."""
         return await self._replies.request(topic, message)
+
+    async def declare_schemas(self, schemas: Mapping[str, TopicSchema], rights: Rights) -> None:
+        """Create or compare schemas and their topics.
+
+        Raises:
+            TopologyError: Something is absent or different, and how to mend it.
+        """
+        self.client.schemas.update(schemas)
+        keeper = SchemaKeeper(self.client, create=rights.create, update=rights.update)
+        for topic, schema in schemas.items():
+            await keeper.ensure(topic, schema)
 
     async def ensure(self, wanted: Proto, rights: Rights, log: Log) -> None:
         """Create a subscription, or compare the one that is there with what is declared.
@@ -192,6 +212,13 @@ class PubSubService:
 
         source = Source(subscription=subscription, dead_letter_topic=None, ensure=leave)
         return Pulling(self.client, self.publisher, source, SubscriptionSettings(), _log_reply)
+
+
+def encode_for(schema: TopicSchema | None, messages: Iterable[Proto]) -> None:
+    """Write messages as their topic's schema wants them."""
+    if schema is not None:
+        for message in messages:
+            message.data = schema.to_avro(message.data)
 
 
 def dead_letter_permissions(subscription: Proto) -> str:

@@ -23,7 +23,7 @@ from faststream_pubsub.config import (
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.names import add_prefix, default_subscription, resource_path
-from faststream_pubsub.parser import PubSubBatchParser, PubSubParser
+from faststream_pubsub.parser import PubSubBatchParser, PubSubParser, SchemaParser
 from faststream_pubsub.publisher import PubSubReplyPublisher
 from faststream_pubsub.pulling import Source
 from faststream_pubsub.service import Reading, Rights
@@ -41,15 +41,16 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         calls: CallsCollection[Delivery],
     ) -> None:
         if config.settings.batch:
-            batches = PubSubBatchParser()
+            batches = PubSubBatchParser(config.topic_schema)
             config.parser, config.decoder = batches.parse_batch, batches.decode_batch
         else:
-            single = PubSubParser()
+            single = SchemaParser(config.topic_schema) if config.topic_schema else PubSubParser()
             config.parser, config.decoder = single.parse_message, single.decode_message
         super().__init__(config, specification, calls)
         self._topic = config.topic
         self._subscription = config.subscription
         self.settings = config.settings
+        self.topic_schema = config.topic_schema
         self._reading: Reading | None = None
         self._is_ensured = False
 
