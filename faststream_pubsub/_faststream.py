@@ -8,7 +8,12 @@ that moves something breaks one file.
 from typing import Any
 
 from fast_depends.dependencies import Dependant as Dependency  # codespell:ignore
-from faststream._internal.basic_types import DecodedMessage, LoggerProto, SendableMessage
+from faststream._internal.basic_types import (
+    AsyncFuncAny,
+    DecodedMessage,
+    LoggerProto,
+    SendableMessage,
+)
 from faststream._internal.broker import BrokerRouter, BrokerUsecase
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.broker.router import ArgsContainer, SubscriberRoute
@@ -54,6 +59,7 @@ __all__ = (
     "Address",
     "ArgsContainer",
     "AsyncCallable",
+    "AsyncFuncAny",
     "BatchCodecProto",
     "BrokerConfig",
     "BrokerMiddleware",
