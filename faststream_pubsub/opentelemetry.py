@@ -3,7 +3,6 @@
 Google's clients write it as `googclient_traceparent`, which is read as well.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from faststream.message import StreamMessage
@@ -81,7 +80,7 @@ def with_context(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes | {key: value for key, value in found.items() if value}
 
 
-def _linkable(attributes: dict[str, Any], message_id: str) -> Mapping[str, Any]:
+def _linkable(attributes: dict[str, Any], message_id: str) -> dict[str, Any]:
     # FastStream makes one link per correlation ID; the messages of one publish_batch share theirs
     return with_context(attributes) | {CORRELATION_ID: message_id}
 
