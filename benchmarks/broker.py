@@ -196,7 +196,7 @@ async def raw_consume(topic: str, messages: int) -> Cost:
 
 
 class NoSettler:
-    async def ack(self, delivery: Delivery) -> None: ...
+    def ack(self, delivery: Delivery) -> None: ...
 
 
 async def bare_handling(messages: int, *, typed: bool) -> Cost:

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from faststream.message import StreamMessage
+from faststream.message import AckStatus, StreamMessage
 
 from faststream_pubsub.deliveries import Batch, Delivery
 
@@ -45,8 +45,10 @@ class PubSubMessage(StreamMessage[Delivery]):
             AcknowledgeError: The service did not confirm (exactly-once subscriptions only).
         """
         if self.committed is None:
-            await self.raw_message.settler.ack(self.raw_message)
-        await super().ack()
+            confirmation = self.raw_message.settler.ack(self.raw_message)
+            if confirmation is not None:
+                await confirmation
+            self.committed = self.committed or AckStatus.ACKED
 
     async def nack(self, delay_seconds: int = 0) -> None:
         """Have it delivered again.

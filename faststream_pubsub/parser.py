@@ -1,15 +1,15 @@
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from faststream.message import StreamMessage, decode_message
 
-from faststream_pubsub._faststream import DecodedMessage
+from faststream_pubsub._faststream import DecodedMessage, json_loads
 from faststream_pubsub.deliveries import Batch, Delivery
 from faststream_pubsub.message import PubSubBatchMessage, PubSubMessage
 
 CONTENT_TYPE: Final = "content-type"
 CORRELATION_ID: Final = "correlation_id"
 REPLY_TO: Final = "reply_to"
+_JSON: Final = "application/json"
 
 
 class PubSubParser:
@@ -23,7 +23,7 @@ class PubSubParser:
 
     async def decode_message(self, message: StreamMessage[Any]) -> DecodedMessage:
         """Decode by content type, as all of FastStream's brokers do."""
-        return decode_message(message)
+        return _decode(message)
 
 
 class PubSubBatchParser:
@@ -50,22 +50,22 @@ class PubSubBatchParser:
     # FastStream tells batches by this very name
     async def decode_batch(self, message: StreamMessage[Any]) -> list[DecodedMessage]:
         """Decode each message by its own content type; a middleware may have changed the body."""
-        parts: list[Any] = [
-            _Part(body, headers.get(CONTENT_TYPE))
+        return [
+            _decode(_Part(body, headers.get(CONTENT_TYPE)))
             for body, headers in zip(message.body, message.batch_headers, strict=True)
         ]
-        return [decode_message(part) for part in parts]
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(NamedTuple):
     body: bytes
     content_type: str | None
 
 
 def _wrap(delivery: Delivery) -> PubSubMessage:
     message = delivery.message
-    attributes = dict(message.attributes)
+    found = message.attributes
+    # half the time of dict(), which takes the long way through an abstract mapping
+    attributes = {key: found[key] for key in found}
     message_id = message.message_id
     return PubSubMessage(
         raw_message=delivery,
@@ -76,3 +76,11 @@ def _wrap(delivery: Delivery) -> PubSubMessage:
         correlation_id=attributes.get(CORRELATION_ID) or message_id,
         message_id=message_id,
     )
+
+
+def _decode(message: "StreamMessage[Any] | _Part") -> DecodedMessage:
+    if message.content_type == _JSON:
+        # what FastStream's function comes to, which asks what else it could be first
+        decoded: DecodedMessage = json_loads(message.body)
+        return decoded
+    return decode_message(message)  # type: ignore[arg-type] # it reads these two attributes only

@@ -140,12 +140,15 @@ class Pulling:
 
     # settling
 
-    async def ack(self, delivery: Delivery) -> None:
-        """Acknowledge; with exactly-once delivery, wait for the confirmation."""
-        if not self._exactly_once:
-            self._let_go(delivery)
-            self._acknowledger.ack(delivery)
-            return
+    def ack(self, delivery: Delivery) -> Awaitable[None] | None:
+        """Acknowledge; with exactly-once delivery, there is a confirmation to wait for."""
+        if self._exactly_once:
+            return self._ack_confirmed(delivery)
+        self._let_go(delivery)
+        self._acknowledger.ack(delivery)
+        return None
+
+    async def _ack_confirmed(self, delivery: Delivery) -> None:
         try:
             await self._acknowledger.ack_confirmed(delivery)
         finally:
@@ -155,9 +158,10 @@ class Pulling:
         """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
         if not self._exactly_once:
             for delivery in deliveries:
-                await self.ack(delivery)
+                self.ack(delivery)
             return
-        results = await asyncio.gather(*map(self.ack, deliveries), return_exceptions=True)
+        confirmations = map(self._ack_confirmed, deliveries)
+        results = await asyncio.gather(*confirmations, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -184,7 +188,7 @@ class Pulling:
                 f"dead_letter_topic. Reason: {reason or 'none given'}",
                 None,
             )
-            await self.ack(delivery)
+            await self._ack(delivery)
             return
         letter = dead_letter(delivery, reason=reason, attributes=attributes)
         try:
@@ -193,7 +197,11 @@ class Pulling:
             self._log(logging.ERROR, f"dead letter of message {message_id} is not kept", error)
             await self.nack(delivery, 0)
             return
-        await self.ack(delivery)
+        await self._ack(delivery)
+
+    async def _ack(self, delivery: Delivery) -> None:
+        if confirmation := self.ack(delivery):
+            await confirmation
 
     def _let_go(self, delivery: Delivery) -> None:
         self._leases.end(delivery)

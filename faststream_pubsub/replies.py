@@ -87,7 +87,8 @@ class ReplyInbox:
         self._reading.start(self._receive)
 
     async def _receive(self, delivery: Delivery) -> None:
-        await delivery.settler.ack(delivery)
+        if confirmation := delivery.settler.ack(delivery):
+            await confirmation
         reply = self._waiting.get(delivery.message.attributes[CORRELATION_ID])
         if reply is not None and not reply.done():
             reply.set_result(delivery)
