@@ -37,7 +37,7 @@ from faststream._internal.endpoint.subscriber import SubscriberSpecification, Su
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection, HandlerItem
 from faststream._internal.endpoint.subscriber.utils import MultiLock, default_filter
 from faststream._internal.endpoint.utils import ParserComposition, process_msg
-from faststream._internal.logger import DefaultLoggerStorage, make_logger_state
+from faststream._internal.logger import DefaultLoggerStorage, LoggerState, make_logger_state
 from faststream._internal.logger.logger_proxy import EmptyLoggerObject
 from faststream._internal.logger.logging import get_broker_logger
 from faststream._internal.parser import BatchCodecProto, CodecProto, DefaultCodec
@@ -80,6 +80,7 @@ __all__ = (
     "HandlerItem",
     "IdGenerator",
     "LoggerProto",
+    "LoggerState",
     "MultiLock",
     "ParserComposition",
     "ProducerProto",

@@ -82,9 +82,9 @@ class Acknowledger:
             rest_seconds=_REST_SECONDS,
         )
 
-    def ack(self, delivery: Delivery) -> None:
+    def ack(self, *deliveries: Delivery) -> None:
         """Acknowledge soon."""
-        self._acks.add(delivery)
+        self._acks.extend(deliveries)
 
     async def ack_confirmed(self, delivery: Delivery) -> None:
         """Acknowledge and wait for the service's confirmation.

@@ -125,6 +125,11 @@ class LeaseTable:
         if self._held.pop(delivery.ack_id, None) is not None:
             self.held_bytes -= len(delivery.message.data)
 
+    def end_these(self, deliveries: Iterable[Delivery]) -> None:
+        """Let go of several."""
+        for delivery in deliveries:
+            self.end(delivery)
+
     def end_all(self) -> list[Delivery]:
         """Let go of everything and return it."""
         held = list(self._held.values())

@@ -15,7 +15,7 @@ a middleware, a publisher or a log could see of them.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from functools import partial
 from itertools import chain
 from types import TracebackType
@@ -37,11 +37,13 @@ from faststream.middlewares import AckPolicy
 from faststream.response import Response, ensure_response
 
 from faststream_pubsub._faststream import (
+    BrokerMiddleware,
     CallsCollection,
     ContextField,
     ContextRepo,
     EmptyLoggerObject,
     HandlerItem,
+    LoggerState,
     MultiLock,
     SubscriberSpecification,
     SubscriberUsecase,
@@ -55,6 +57,10 @@ MsgType = TypeVar("MsgType")
 Message: TypeAlias = StreamMessage[Any]
 Call: TypeAlias = Callable[[Any], Awaitable[Any]]
 
+# an enumeration's member is looked up slower than a module's name
+_ACK_FIRST: Final = AckPolicy.ACK_FIRST
+_RESPONSE: Final = SourceType.RESPONSE
+_NOTHING: Final = nullcontext()
 _ON_ERROR: Final = {
     AckPolicy.ACK: "ack",
     AckPolicy.NACK_ON_ERROR: "nack",
@@ -75,6 +81,8 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
         self._settles = not config.auto_ack_disabled
         self._injected: dict[HandlerItem[MsgType], Call] = {}
         self._extra_context: tuple[tuple[str, Any], ...] = ()
+        self._context: ContextRepo = self._outer_config.context
+        self._log_state: LoggerState = self._outer_config.logger
 
     async def start(self) -> None:
         """Prepare to handle messages."""
@@ -83,7 +91,9 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
 
     def _build_fastdepends_model(self) -> None:
         super()._build_fastdepends_model()
-        self._extra_context = tuple(self._outer_config.extra_context.items())
+        config = self._outer_config
+        self._extra_context = tuple(config.extra_context.items())
+        self._context, self._log_state = config.context, config.logger
         self._injected = {item: self._inject(item) for item in self.calls.data}
 
     def _inject(self, item: HandlerItem[MsgType]) -> Call:
@@ -93,22 +103,34 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
             lean = lean_call(item.dependant, injection.context)
         return lean or item.handler.call_wrapped
 
+    def handling(self) -> AbstractContextManager[None]:
+        """What the context holds of this subscriber, for all messages of the tasks begun in it."""
+        return self._context.scopes(
+            (
+                ("handler_", self),
+                ("logger", self._log_state.logger.logger),
+                *self._extra_context,
+            ),
+        )
+
+    def _scope(self) -> AbstractContextManager[None]:
+        is_set = self._context.get_local("handler_") is self
+        return _NOTHING if is_set else self.handling()
+
     async def process_message(self, msg: MsgType) -> Response:
         """Handle a message, publish what its handler returns, and settle it.
 
         Returns:
             The handler's result; an empty one where an error was dealt with.
         """
-        config = self._outer_config
-        taken = _Taken(config.context)
-        with self.lock:
-            taken.enter("handler_", self)
-            taken.enter("logger", config.logger.logger.logger)
-            for key, value in self._extra_context:
-                taken.enter(key, value)
+        taken = _Taken()
+        with self.lock, self._scope():
             try:
                 try:
-                    response = await self._handle(msg, taken)
+                    if middlewares := self._broker_middlewares:
+                        response = await self._call_within(middlewares, msg, taken)
+                    else:
+                        response = await self._call_suitable(msg, taken, ())
                 except BaseException as error:
                     self._log_end(taken, error)
                     raise
@@ -121,13 +143,13 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
                 await self._settle_handled(msg, taken)
                 return response
             finally:
-                taken.leave()
+                for key, token in reversed(taken.tokens):
+                    self._context.reset_local(key, token)
 
-    async def _handle(self, msg: MsgType, taken: "_Taken") -> Response:
-        makers = self._broker_middlewares
-        if not makers:
-            return await self._call_suitable(msg, taken, ())
-        context = self._outer_config.context
+    async def _call_within(
+        self, makers: Sequence[BrokerMiddleware[Any]], msg: MsgType, taken: "_Taken"
+    ) -> Response:
+        context = self._context
         middlewares: list[BaseMiddleware[Any, Any]] = []
         async with AsyncExitStack() as stack:
             for make in makers:
@@ -164,13 +186,16 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
         taken: "_Taken",
         middlewares: Sequence[BaseMiddleware[Any, Any]],
     ) -> Response:
-        taken.enter("log_context", self.get_log_context(message))
-        taken.enter("message", message)
+        set_local = self._context.set_local
+        taken.tokens = (
+            ("log_context", set_local("log_context", self.get_log_context(message))),
+            ("message", set_local("message", message)),
+        )
         taken.message = message
-        if self._settles and self.ack_policy is AckPolicy.ACK_FIRST:
+        if self._settles and self.ack_policy is _ACK_FIRST:
             await self._try(message.ack)
-        if message.source_type is not SourceType.RESPONSE:
-            self._log_step("Received", taken)
+        if message.source_type is not _RESPONSE:
+            self._log_step("Received")
         if item.handler.is_test:
             scopes = (middleware.consume_scope for middleware in middlewares)
             result = await item.call(message=message, _extra_middlewares=scopes)
@@ -207,20 +232,24 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
     # FastStream's CriticalLogMiddleware
 
     def _log_end(self, taken: "_Taken", error: BaseException | None) -> None:
-        if taken.message is not None and taken.message.source_type is SourceType.RESPONSE:
+        if taken.message is not None and taken.message.source_type is _RESPONSE:
             return
-        state = self._outer_config.logger
+        state = self._log_state
         if isinstance(error, IgnoredException):
-            state.log(str(error), extra=taken.log_context())
+            state.log(str(error), extra=self._log_context())
         elif error is not None:
             text = f"{type(error).__name__}: {error}"
-            state.log(text, logging.ERROR, extra=taken.log_context(), exc_info=error)
-        self._log_step("Processed", taken)
+            state.log(text, logging.ERROR, extra=self._log_context(), exc_info=error)
+        self._log_step("Processed")
 
-    def _log_step(self, text: str, taken: "_Taken") -> None:
-        state = self._outer_config.logger
+    def _log_step(self, text: str) -> None:
+        state = self._log_state
         if type(state.logger) is not EmptyLoggerObject:
-            state.log(text, extra=taken.log_context())
+            state.log(text, extra=self._log_context())
+
+    def _log_context(self) -> dict[str, Any]:
+        context: dict[str, Any] = self._context.get_local("log_context", {})
+        return context
 
     # FastStream's AcknowledgementMiddleware
 
@@ -229,14 +258,17 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
             return
         if taken.message is None:
             await self._settle(msg, taken, "ack", {})
-        elif self.ack_policy is not AckPolicy.ACK_FIRST:
-            await self._try(taken.message.ack)
+        elif self.ack_policy is not _ACK_FIRST:
+            try:
+                await taken.message.ack()
+            except Exception as error:  # noqa: BLE001 - as in _try
+                self._log_state.log(repr(error), logging.CRITICAL, exc_info=error)
 
     async def _settle_failed(self, msg: MsgType, taken: "_Taken", error: BaseException) -> bool:
         """Settle by what the error asks for, else by the policy; True: that deals with it."""
         if not self._settles:
             return False
-        if self.ack_policy is AckPolicy.ACK_FIRST:
+        if self.ack_policy is _ACK_FIRST:
             await self._settle_handled(msg, taken)
             return False
         if isinstance(error, HandlerException):
@@ -265,8 +297,8 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
     ) -> T | None:
         try:
             return await call(*args, **options)
-        except Exception as error:
-            self._outer_config.logger.log(repr(error), logging.CRITICAL, exc_info=error)
+        except Exception as error:  # noqa: BLE001 - it is told, and the worker goes on
+            self._log_state.log(repr(error), logging.CRITICAL, exc_info=error)
         return None
 
 
@@ -323,26 +355,13 @@ class HandlerLock(MultiLock):
 
 
 class _Taken:
-    """A message while it is handled, and what the context holds for it."""
+    """A message while it is handled, and how to take it out of the context."""
 
-    __slots__ = ("_context", "_tokens", "message")
+    __slots__ = ("message", "tokens")
 
-    def __init__(self, context: ContextRepo) -> None:
-        self._context = context
-        self._tokens: list[tuple[str, Any]] = []
+    def __init__(self) -> None:
         self.message: Message | None = None
-
-    def enter(self, key: str, value: object) -> None:
-        self._tokens.append((key, self._context.set_local(key, value)))
-
-    def leave(self) -> None:
-        reset = self._context.reset_local
-        for key, token in reversed(self._tokens):
-            reset(key, token)
-
-    def log_context(self) -> dict[str, Any]:
-        context: dict[str, Any] = self._context.get_local("log_context", {})
-        return context
+        self.tokens: tuple[tuple[str, Any], ...] = ()
 
 
 def lean_call(model: CallModel, context: ContextRepo) -> Call | None:

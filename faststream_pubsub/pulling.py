@@ -25,6 +25,8 @@ LEASE_TICK_SECONDS: Final = 1.0
 _PING_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
 _HALF_CLOSE_SECONDS: Final = 1.0
+# so many messages in a row may be handled before acks leave and others have their turn
+_TURN_MESSAGES: Final = 50
 
 Log: TypeAlias = Callable[[int, str, BaseException | None], None]
 # takes a Delivery, or a Batch where the settings ask for batches
@@ -157,8 +159,9 @@ class Pulling:
     async def ack_all(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
         if not self._exactly_once:
-            for delivery in deliveries:
-                self.ack(delivery)
+            self._leases.end_these(deliveries)
+            self._room.set()
+            self._acknowledger.ack(*deliveries)
             return
         confirmations = map(self._ack_confirmed, deliveries)
         results = await asyncio.gather(*confirmations, return_exceptions=True)
@@ -217,7 +220,11 @@ class Pulling:
     async def _work(self, handle: Handler) -> None:
         now = asyncio.get_running_loop().time
         queue = self._queue
+        turn = 0
         while not self._stopping:
+            turn += 1
+            if turn % _TURN_MESSAGES == 0:
+                await asyncio.sleep(0)
             delivery = await queue.get()
             began = now()
             try:
@@ -235,6 +242,7 @@ class Pulling:
         now = asyncio.get_running_loop().time
         size, wait_seconds = self._settings.max_batch_size, self._settings.max_batch_wait_seconds
         while not self._stopping:
+            await asyncio.sleep(0)
             gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
             if not gathered:
                 continue

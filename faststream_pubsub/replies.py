@@ -11,7 +11,7 @@ import grpc
 from faststream_pubsub import wire
 from faststream_pubsub.client import CALL_TIMEOUT_SECONDS, PubSubClient
 from faststream_pubsub.deliveries import Delivery
-from faststream_pubsub.parser import CORRELATION_ID, REPLY_TO
+from faststream_pubsub.message import CORRELATION_ID, REPLY_TO
 from faststream_pubsub.pulling import Pulling
 from faststream_pubsub.wire import Proto
 

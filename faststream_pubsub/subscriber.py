@@ -84,7 +84,8 @@ class PubSubSubscriber(LeanSubscriber[Delivery]):
         await super().start()
         self._post_start()
         if self.calls:
-            self._read().start(self.consume)
+            with self.handling():
+                self._read().start(self.consume)
 
     async def stop(self) -> None:
         """Stop reading, let running handlers finish, and settle what is left.
