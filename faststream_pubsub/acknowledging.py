@@ -25,12 +25,6 @@ _DETAILS: Final = "grpc-status-details-bin"
 
 
 @dataclass(slots=True)
-class _Ack:
-    delivery: Delivery
-    confirmed: asyncio.Future[None] | None
-
-
-@dataclass(slots=True)
 class _Deadline:
     delivery: Delivery
     seconds: int
@@ -76,7 +70,8 @@ class Acknowledger:
         self._subscription = subscription
         self._on_lost = on_lost
         self._on_error = on_error
-        self._acks: Coalescer[_Ack] = Coalescer(
+        self._unconfirmed: dict[str, asyncio.Future[None]] = {}
+        self._acks: Coalescer[Delivery] = Coalescer(
             self._send_acks,
             max_items=wire.MAX_ACK_IDS,
             rest_seconds=_REST_SECONDS,
@@ -87,9 +82,9 @@ class Acknowledger:
             rest_seconds=_REST_SECONDS,
         )
 
-    def ack(self, delivery: Delivery) -> None:
+    def ack(self, *deliveries: Delivery) -> None:
         """Acknowledge soon."""
-        self._acks.add(_Ack(delivery, None))
+        self._acks.extend(deliveries)
 
     async def ack_confirmed(self, delivery: Delivery) -> None:
         """Acknowledge and wait for the service's confirmation.
@@ -97,8 +92,9 @@ class Acknowledger:
         Raises:
             AcknowledgeError: The service refused, or could not be reached in time.
         """
-        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._acks.add(_Ack(delivery, confirmed))
+        confirmed = asyncio.get_running_loop().create_future()
+        self._unconfirmed[delivery.ack_id] = confirmed
+        self._acks.add(delivery)
         await confirmed
 
     def set_deadline(self, deliveries: Iterable[Delivery], seconds: int) -> None:
@@ -117,10 +113,10 @@ class Acknowledger:
             await self._acks.abort()
             await self._deadlines.abort()
 
-    async def _send_acks(self, batch: list[_Ack]) -> None:
+    async def _send_acks(self, batch: list[Delivery]) -> None:
         request = wire.AcknowledgeRequest(
             subscription=self._subscription,
-            ack_ids=[ack.delivery.ack_id for ack in batch],
+            ack_ids=[delivery.ack_id for delivery in batch],
         )
         try:
             await with_retry(
@@ -134,29 +130,31 @@ class Acknowledger:
         else:
             self._settle(batch, lambda _: None)
 
-    def _after_failed_acks(self, batch: list[_Ack], error: grpc.aio.AioRpcError) -> None:
+    def _after_failed_acks(self, batch: list[Delivery], error: grpc.aio.AioRpcError) -> None:
         reasons = failed_ack_ids(error)
         if not reasons:
             self._on_error(f"{len(batch)} messages could not be acknowledged", error)
             told = f"{error.code().name}: {error.details()}"
             self._settle(batch, lambda _: told)
             return
-        again = [a for a in batch if _is_transient(reasons, a.delivery)]
+        again = [delivery for delivery in batch if _is_transient(reasons, delivery)]
         self._settle(
-            [a for a in batch if not _is_transient(reasons, a.delivery)],
+            [delivery for delivery in batch if not _is_transient(reasons, delivery)],
             lambda delivery: reasons.get(delivery.ack_id),
         )
         self._acks.extend(again)
 
-    def _settle(self, batch: list[_Ack], reason_of: Callable[[Delivery], str | None]) -> None:
-        for ack in batch:
-            if ack.confirmed is None or ack.confirmed.done():
+    def _settle(self, batch: list[Delivery], reason_of: Callable[[Delivery], str | None]) -> None:
+        if not self._unconfirmed:
+            return
+        for delivery in batch:
+            confirmed = self._unconfirmed.pop(delivery.ack_id, None)
+            if confirmed is None or confirmed.done():
                 continue
-            if reason := reason_of(ack.delivery):
-                message_id = ack.delivery.message_id
-                ack.confirmed.set_exception(AcknowledgeError(message_id, reason))
+            if reason := reason_of(delivery):
+                confirmed.set_exception(AcknowledgeError(delivery.message_id, reason))
             else:
-                ack.confirmed.set_result(None)
+                confirmed.set_result(None)
 
     async def _send_deadlines(self, batch: list[_Deadline]) -> None:
         by_seconds: defaultdict[int, list[Delivery]] = defaultdict(list)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from faststream_pubsub.backoff import spread
@@ -14,8 +14,8 @@ _HISTORY = 256
 class Settler(Protocol):
     """Whoever can tell the service what became of a delivery."""
 
-    async def ack(self, delivery: "Delivery") -> None:
-        """Done: don't deliver it again."""
+    def ack(self, delivery: "Delivery") -> Awaitable[None] | None:
+        """Done: don't deliver it again. What is returned waits for the confirmation, if any."""
 
     async def ack_all(self, deliveries: Sequence["Delivery"]) -> None:
         """Acknowledge several."""
@@ -148,6 +148,11 @@ class LeaseTable:
         if delivery in self:
             del self._held[delivery.message_id]
             self.held_bytes -= len(delivery.message.data)
+
+    def end_these(self, deliveries: Iterable[Delivery]) -> None:
+        """Let go of several."""
+        for delivery in deliveries:
+            self.end(delivery)
 
     def end_all(self) -> list[Delivery]:
         """Let go of everything and return it."""

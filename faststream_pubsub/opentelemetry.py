@@ -15,7 +15,7 @@ from opentelemetry.trace import TracerProvider
 
 from faststream_pubsub._faststream import AsyncFuncAny, ContextRepo
 from faststream_pubsub.deliveries import Batch, Delivery
-from faststream_pubsub.parser import CORRELATION_ID
+from faststream_pubsub.message import CORRELATION_ID
 from faststream_pubsub.response import PubSubPublishCommand
 
 # https://opentelemetry.io/docs/specs/semconv/messaging/gcp-pubsub/

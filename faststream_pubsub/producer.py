@@ -15,8 +15,9 @@ from faststream_pubsub._faststream import (
     SendableMessage,
 )
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.message import CONTENT_TYPE, CORRELATION_ID, REPLY_TO
 from faststream_pubsub.names import resource_path
-from faststream_pubsub.parser import CONTENT_TYPE, CORRELATION_ID, REPLY_TO, PubSubParser
+from faststream_pubsub.parser import PubSubParser
 from faststream_pubsub.publishing import build_message
 from faststream_pubsub.response import PubSubPublishCommand
 from faststream_pubsub.service import Service

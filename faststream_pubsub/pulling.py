@@ -25,6 +25,8 @@ LEASE_TICK_SECONDS: Final = 1.0
 _PING_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
 _HALF_CLOSE_SECONDS: Final = 1.0
+# so many messages in a row may be handled before acks leave and others have their turn
+_TURN_MESSAGES: Final = 50
 
 Log: TypeAlias = Callable[[int, str, BaseException | None], None]
 # takes a Delivery, or a Batch where the settings ask for batches
@@ -142,12 +144,15 @@ class Pulling:
 
     # settling
 
-    async def ack(self, delivery: Delivery) -> None:
-        """Acknowledge; with exactly-once delivery, wait for the confirmation."""
-        if not self._exactly_once:
-            self._let_go(delivery)
-            self._acknowledger.ack(delivery)
-            return
+    def ack(self, delivery: Delivery) -> Awaitable[None] | None:
+        """Acknowledge; with exactly-once delivery, there is a confirmation to wait for."""
+        if self._exactly_once:
+            return self._ack_confirmed(delivery)
+        self._let_go(delivery)
+        self._acknowledger.ack(delivery)
+        return None
+
+    async def _ack_confirmed(self, delivery: Delivery) -> None:
         delivery.settling = True
         try:
             await self._acknowledger.ack_confirmed(delivery)
@@ -157,10 +162,12 @@ class Pulling:
     async def ack_all(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
         if not self._exactly_once:
-            for delivery in deliveries:
-                await self.ack(delivery)
+            self._leases.end_these(deliveries)
+            self._room.set()
+            self._acknowledger.ack(*deliveries)
             return
-        results = await asyncio.gather(*map(self.ack, deliveries), return_exceptions=True)
+        confirmations = map(self._ack_confirmed, deliveries)
+        results = await asyncio.gather(*confirmations, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -187,7 +194,7 @@ class Pulling:
                 f"dead_letter_topic. Reason: {reason or 'none given'}",
                 None,
             )
-            await self.ack(delivery)
+            await self._ack(delivery)
             return
         letter = dead_letter(delivery, reason=reason, attributes=attributes)
         try:
@@ -201,7 +208,11 @@ class Pulling:
             )
             await self.nack(delivery, 0)
             return
-        await self.ack(delivery)
+        await self._ack(delivery)
+
+    async def _ack(self, delivery: Delivery) -> None:
+        if confirmation := self.ack(delivery):
+            await confirmation
 
     def _let_go(self, delivery: Delivery) -> None:
         self._leases.end(delivery)
@@ -217,7 +228,11 @@ class Pulling:
     async def _work(self, handle: Handler) -> None:
         now = asyncio.get_running_loop().time
         queue = self._queue
+        turn = 0
         while not self._stopping:
+            turn += 1
+            if turn % _TURN_MESSAGES == 0:
+                await asyncio.sleep(0)
             delivery = await queue.get()
             began = now()
             # a lease may have ended while it waited; the message comes again then
@@ -237,6 +252,7 @@ class Pulling:
         now = asyncio.get_running_loop().time
         size, wait_seconds = self._settings.max_batch_size, self._settings.max_batch_wait_seconds
         while not self._stopping:
+            await asyncio.sleep(0)
             gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
             began = now()
             if held := tuple(delivery for delivery in gathered if delivery in self._leases):

@@ -12,7 +12,6 @@ from faststream_pubsub._faststream import (
     CallsCollection,
     PublisherProto,
     SubscriberSpecification,
-    SubscriberUsecase,
     process_msg,
 )
 from faststream_pubsub.config import (
@@ -21,6 +20,7 @@ from faststream_pubsub.config import (
     PubSubSubscriberSpecificationConfig,
 )
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.handling import LeanSubscriber
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.names import add_prefix, default_subscription, resource_path
 from faststream_pubsub.parser import PubSubBatchParser, PubSubParser, SchemaParser
@@ -29,7 +29,7 @@ from faststream_pubsub.pulling import Source
 from faststream_pubsub.service import Reading, Rights
 
 
-class PubSubSubscriber(SubscriberUsecase[Delivery]):
+class PubSubSubscriber(LeanSubscriber[Delivery]):
     """Reads one subscription."""
 
     _outer_config: PubSubBrokerConfig
@@ -53,6 +53,7 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         self.topic_schema = config.topic_schema
         self._reading: Reading | None = None
         self._is_ensured = False
+        self._log_names: dict[str, str] | None = None
 
     @property
     def topic(self) -> str:
@@ -79,10 +80,13 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         """Make sure that the subscription is there, and begin to read it."""
         if not self._is_ensured:
             await self._restore()
+        # from here on prefixes stay as they are
+        self._log_names = self._names()
         await super().start()
         self._post_start()
         if self.calls:
-            self._read().start(self.consume)
+            with self.handling():
+                self._read().start(self.consume)
 
     async def stop(self) -> None:
         """Stop reading, let running handlers finish, and settle what is left.
@@ -125,11 +129,11 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
 
     def get_log_context(self, message: StreamMessage[Any] | None) -> dict[str, str]:
         """What log records of this subscriber carry."""
-        return {
-            "topic": self.topic,
-            "subscription": self.subscription,
-            "message_id": getattr(message, "message_id", ""),
-        }
+        message_id = getattr(message, "message_id", "")
+        return {**(self._log_names or self._names()), "message_id": message_id}
+
+    def _names(self) -> dict[str, str]:
+        return {"topic": self.topic, "subscription": self.subscription}
 
     def _make_response_publisher(
         self,
