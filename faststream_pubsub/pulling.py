@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -76,14 +77,17 @@ class Pulling:
         self._acknowledger = Acknowledger(
             client,
             source.subscription,
-            on_lost=self._lose,
+            on_lost=partial(self._lose, why="the service had ended it"),
             on_error=self._report,
+            on_failed=self._count_failed_acks,
         )
         self._watch = StreamWatch(max_silence_seconds=settings.max_silence_seconds)
         self._room = asyncio.Event()
         self._delays = full_jitter()
         self._exactly_once = settings.enable_exactly_once_delivery
         self._stopping = False
+        self._lost_leases = 0
+        self._failed_acks = 0
         self._stream: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -115,6 +119,8 @@ class Pulling:
             subscription=name,
             down_seconds=self._watch.down_seconds(asyncio.get_running_loop().time()),
             held_messages=len(self._leases),
+            lost_leases=self._lost_leases,
+            failed_acks=self._failed_acks,
         )
 
     async def stop_reading(self) -> None:
@@ -273,7 +279,8 @@ class Pulling:
         heartbeat_at = now() + BEAT_SECONDS
         while True:
             await asyncio.sleep(LEASE_TICK_SECONDS)
-            self._lose(self._leases.take_expired(now=now()))
+            longest = f"max_lease_seconds={self._settings.max_lease_seconds} is over"
+            self._lose(self._leases.take_expired(now=now()), why=longest)
             lease_seconds, due = self._leases.take_due(now=now())
             self._acknowledger.set_deadline(due, lease_seconds)
             if now() >= heartbeat_at:
@@ -288,15 +295,19 @@ class Pulling:
             with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await self._stream.write(wire.StreamingPullRequest())
 
-    def _lose(self, deliveries: list[Delivery]) -> None:
+    def _count_failed_acks(self, count: int) -> None:
+        self._failed_acks += count
+
+    def _lose(self, deliveries: list[Delivery], *, why: str) -> None:
+        self._lost_leases += len(deliveries)
         for delivery in deliveries:
             # what is behind it in its key will come again with it
             delivery.nacked = True
             self._let_go(delivery)
             self._log(
                 logging.WARNING,
-                f"lease of message {delivery.message_id} has ended before it was settled; "
-                f"it may be delivered again (max_lease_seconds={self._settings.max_lease_seconds})",
+                f"lease of message {delivery.message_id} has ended before it was settled, "
+                f"as {why}; it may be delivered again",
                 None,
             )
 

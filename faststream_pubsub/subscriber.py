@@ -9,6 +9,7 @@ from faststream.specification.asyncapi.utils import resolve_payloads
 from faststream.specification.schema import Message, Operation, SubscriberSpec
 
 from faststream_pubsub._faststream import (
+    BrokerMiddleware,
     CallsCollection,
     PublisherProto,
     SubscriberSpecification,
@@ -19,6 +20,7 @@ from faststream_pubsub.config import (
     PubSubSubscriberConfig,
     PubSubSubscriberSpecificationConfig,
 )
+from faststream_pubsub.confirming import ConfirmingMiddleware
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.handling import LeanSubscriber
 from faststream_pubsub.message import PubSubMessage
@@ -53,6 +55,10 @@ class PubSubSubscriber(LeanSubscriber[Delivery]):
         self.topic_schema = config.topic_schema
         self._reading: Reading | None = None
         self._is_ensured = False
+        self._confirms = config.settings.enable_exactly_once_delivery and config.ack_policy not in {
+            AckPolicy.ACK_FIRST,
+            AckPolicy.MANUAL,
+        }
         self._log_names: dict[str, str] | None = None
 
     @property
@@ -75,6 +81,11 @@ class PubSubSubscriber(LeanSubscriber[Delivery]):
     def reading(self) -> Reading | None:
         """What reads the subscription, while it is read."""
         return self._reading
+
+    @property
+    def _broker_middlewares(self) -> Sequence[BrokerMiddleware[Delivery]]:
+        outer = self._outer_config.broker_middlewares
+        return (*outer, ConfirmingMiddleware) if self._confirms else outer
 
     async def start(self) -> None:
         """Make sure that the subscription is there, and begin to read it."""
@@ -205,7 +216,9 @@ class PubSubSubscriber(LeanSubscriber[Delivery]):
         context = self._outer_config.context
         message = await process_msg(
             msg=delivery,
-            middlewares=(m(delivery, context=context) for m in self._broker_middlewares),
+            middlewares=(
+                m(delivery, context=context) for m in self._outer_config.broker_middlewares
+            ),
             parser=parser,
             decoder=decoder,
         )

@@ -183,3 +183,10 @@ def test_message_that_comes_again_during_its_ack_is_another_delivery():
     assert first.ack_id == "old"
     assert again in leases
     assert leases.held_bytes == 1
+
+
+def test_lease_is_never_below_the_least():
+    leases = LeaseTable(lease_seconds=10, longest_seconds=100)
+    leases.at_least(60)
+    leases.at_least(20)
+    assert leases.lease_seconds == 60
