@@ -19,6 +19,18 @@ async def delete_subscription(broker, message):
     await broker._connection.client.rpcs.delete_subscription(request)
 
 
+async def create(bench, name):
+    broker = bench.broker()
+    broker.subscriber(
+        name,
+        subscription=f"{name}.r",
+        enable_exactly_once_delivery=True,
+        dead_letter_topic=f"{name}.dead",
+    )
+    async with broker:
+        await broker.setup()
+
+
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("undoes", [False, True])
 async def test_refused_ack_reaches_the_middlewares(bench, name, make_inbox, undoes, batch):
@@ -35,6 +47,7 @@ async def test_refused_ack_reaches_the_middlewares(bench, name, make_inbox, undo
     async def undo(error: AcknowledgeError) -> None:
         await seen.put(("undone", error))
 
+    await create(bench, name)
     broker = bench.broker(middlewares=[*([exceptions] if undoes else []), Watching])
 
     @broker.publisher(f"{name}-packed")
@@ -44,6 +57,7 @@ async def test_refused_ack_reaches_the_middlewares(bench, name, make_inbox, undo
         batch=batch,
         ack_policy=AckPolicy.REJECT_ON_ERROR,
         enable_exactly_once_delivery=True,
+        autocreate=False,
         dead_letter_topic=f"{name}.dead",
     )
     async def pack(_: object, message: Message) -> str:
