@@ -39,6 +39,7 @@ from faststream_pubsub.publisher import PubSubPublisherUsecase
 from faststream_pubsub.registrator import PubSubRegistrator
 from faststream_pubsub.response import PubSubPublishCommand
 from faststream_pubsub.service import PubSubService, Rights, Service
+from faststream_pubsub.settings import check_range
 from faststream_pubsub.subscriber import PubSubSubscriber
 from faststream_pubsub.watchdog import PubSubHealth
 
@@ -53,6 +54,8 @@ _PUBLISH_FLOW = PublishFlow()
 
 class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBrokerConfig]):
     """FastStream broker for Google Cloud Pub/Sub."""
+
+    _has_whole_names = True
 
     def __init__(  # noqa: PLR0913 - FastStream's brokers take their settings as arguments
         self,
@@ -129,6 +132,11 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             context: Context repository.
             underlying_driver_annotations: Classes that handlers must not ask for by type.
         """
+        check_range("publish_patience_seconds", publish_patience_seconds, 0, 600)
+        if publish_compression_bytes is not None:
+            check_range("publish_compression_bytes", publish_compression_bytes, 0, 10_000_000)
+        if graceful_timeout is not None:
+            check_range("graceful_timeout", graceful_timeout, 0, 86_400)
         self._project = project
         self._emulator_host = emulator_host
         self._target = target
