@@ -186,9 +186,13 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         that is created later.
 
         Raises:
+            SetupError: A publisher's topic, with all prefixes, can't be one.
             ConnectError: No project or no credentials.
             TopologyError: A topic or subscription can't be created or is different.
         """
+        for publisher in self.publishers:
+            if isinstance(publisher, PubSubPublisherUsecase):
+                publisher.check_names(is_whole=True)
         await self.connect()
         await self._declare_schemas()
         declared = [one for one in self.subscribers if isinstance(one, PubSubSubscriber)]

@@ -255,6 +255,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             middlewares=middlewares,
             include_in_schema=include_in_schema,
         )
-        for endpoint in (*router.subscribers, *router.publishers):
-            if isinstance(endpoint, PubSubSubscriber | PubSubPublisherUsecase):
-                endpoint.check_names(is_whole=self._has_whole_names)
+        # those of publishers are checked when the broker starts: many are never published to
+        for subscriber in router.subscribers:
+            if isinstance(subscriber, PubSubSubscriber):
+                subscriber.check_names(is_whole=self._has_whole_names)

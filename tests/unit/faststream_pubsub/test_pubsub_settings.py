@@ -106,6 +106,14 @@ def test_name_of_a_router_is_whole_with_all_prefixes():
         PubSubBroker(routers=[outer])
 
 
+async def test_publishers_of_routers_are_checked_when_the_broker_starts():
+    router = PubSubRouter("goog-")
+    router.publisher("topic")
+    broker = PubSubBroker(routers=[router], emulator_host="127.0.0.1:1")
+    with pytest.raises(SetupError, match="goog-topic"):
+        await broker.start()
+
+
 def test_retry_policy_names_what_is_wrong():
     with pytest.raises(SetupError, match=r"minimum_backoff_seconds=601.*0 to 600"):
         RetryPolicy(minimum_backoff_seconds=601)
