@@ -8,7 +8,13 @@ from faststream.exceptions import SetupError
 from faststream.message import gen_cor_id
 from faststream.middlewares import AckPolicy
 from faststream.response.publish_type import PublishType
-from faststream.security import BaseSecurity
+from faststream.security import (
+    SASLGSSAPI,
+    BaseSecurity,
+    SASLPlaintext,
+    SASLScram256,
+    SASLScram512,
+)
 from faststream.specification.schema import BrokerSpec
 
 from faststream_pubsub._faststream import (
@@ -28,7 +34,7 @@ from faststream_pubsub._faststream import (
 from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.config import PubSubBrokerConfig
-from faststream_pubsub.connection import SERVICE_TARGET, connect
+from faststream_pubsub.connection import SERVICE_TARGET, Credentials, connect
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.logs import make_pubsub_logger_state
@@ -63,6 +69,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         *,
         emulator_host: str | None = None,
         target: str | None = None,
+        credentials: Credentials | None = None,
         autocreate: bool = True,
         autoupdate: bool = False,
         publish_patience_seconds: float = 60.0,
@@ -102,6 +109,8 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             emulator_host: `host:port` of an emulator; else PUBSUB_EMULATOR_HOST, which is read
                 when the broker connects.
             target: `host:port` of the service, a regional endpoint for instance.
+            credentials: Credentials of google-auth, or a whole `grpc.ChannelCredentials` (other
+                root certificates, mTLS); else the default ones. An emulator is asked without.
             autocreate: Create topics and subscriptions that are absent.
             autoupdate: Change subscriptions that are there to what is declared; else a difference
                 is told as a warning. What can't be changed is an error either way.
@@ -123,7 +132,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             protocol_version: AsyncAPI protocol version.
             description: AsyncAPI description.
             tags: AsyncAPI tags.
-            security: AsyncAPI security; the connection itself uses default credentials.
+            security: What AsyncAPI says of security; the connection itself uses `credentials`.
             logger: Logger, or None for none.
             log_level: Level of ordinary records.
             apply_types: Validate handlers' arguments by their annotations.
@@ -137,9 +146,15 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             check_range("publish_compression_bytes", publish_compression_bytes, 0, 10_000_000)
         if graceful_timeout is not None:
             check_range("graceful_timeout", graceful_timeout, 0, 86_400)
+        if isinstance(security, SASLPlaintext | SASLScram256 | SASLScram512 | SASLGSSAPI):
+            raise SetupError(
+                f"security={type(security).__name__}: Pub/Sub knows no such login; pass "
+                "credentials=, and a BaseSecurity or SASLOAuthBearer for the AsyncAPI document.",
+            )
         self._project = project
         self._emulator_host = emulator_host
         self._target = target
+        self._credentials = credentials
         self._publish_options: dict[str, Any] = {
             "publish_patience_seconds": publish_patience_seconds,
             "publish_flow": publish_flow,
@@ -379,6 +394,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             project=self._project,
             emulator_host=self._emulator_host,
             target=self._target,
+            credentials=self._credentials,
         )
         own: PubSubBrokerConfig = self.config.broker_config
         service = PubSubService(
