@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from faststream_pubsub import PubSubBroker
-
 PROJECT = Path(__file__).parents[3]
 MESSAGES = 300
 
 APP = """
 import asyncio, os, pathlib
 from faststream import FastStream
-from faststream_pubsub import PubSubBroker
-
 broker = PubSubBroker(logger=None)
 app = FastStream(broker, logger=None)
 log = pathlib.Path(os.environ["APP_LOG"])
