@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from faststream.exceptions import SetupError
+from faststream.message import encode_message
 
 from faststream_pubsub._faststream import (
     AsyncCallable,
@@ -98,7 +99,11 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
         ]
 
     async def _encode(self, cmd: PubSubPublishCommand, body: SendableMessage) -> Proto:
-        data, content_type = await self.codec.encode(body, self.serializer)
+        if type(self.codec) is DefaultCodec:
+            # what it does, without a coroutine
+            data, content_type = encode_message(body, self.serializer)
+        else:
+            data, content_type = await self.codec.encode(body, self.serializer)
         attributes = _attributes(cmd, content_type)
         return build_message(data, attributes, cmd.ordering_key)
 

@@ -1,7 +1,7 @@
 """Publishing: messages of a topic in few requests, in order where a key asks for it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,6 +22,8 @@ MAX_ORDERING_KEY_BYTES: Final = 1_024
 _MANY_LANES: Final = 1_000
 # what the request adds around its messages stays far below this
 _BATCH_BYTES: Final = wire.MAX_REQUEST_BYTES - 100_000
+# the server has the next request while this client reads the answer to the last
+_IN_FLIGHT: Final = 4
 _PUBLISH_TIMEOUT_SECONDS: Final = 60.0
 
 
@@ -41,12 +43,19 @@ def build_message(data: bytes, attributes: Mapping[str, str], ordering_key: str)
     check_attributes(attributes)
     if not data and not attributes:
         raise InvalidMessageError("a message needs data or at least one attribute.")
-    if len(ordering_key.encode()) > MAX_ORDERING_KEY_BYTES:
-        raise InvalidMessageError(
-            f"ordering_key has {len(ordering_key.encode())} bytes; "
-            f"Pub/Sub allows {MAX_ORDERING_KEY_BYTES}.",
-        )
-    return wire.PubsubMessage(data=data, attributes=attributes, ordering_key=ordering_key)
+    message = wire.PubsubMessage(data=data)
+    if ordering_key:
+        if len(ordering_key.encode()) > MAX_ORDERING_KEY_BYTES:
+            raise InvalidMessageError(
+                f"ordering_key has {len(ordering_key.encode())} bytes; "
+                f"Pub/Sub allows {MAX_ORDERING_KEY_BYTES}.",
+            )
+        message.ordering_key = ordering_key
+    held = message.attributes
+    # one by one is faster than protobuf's way through an abstract mapping
+    for key, value in attributes.items():
+        held[key] = value
+    return message
 
 
 def check_attributes(attributes: Mapping[str, str]) -> None:
@@ -77,7 +86,10 @@ def _too_long(text: str, limit_bytes: int) -> bool:
 
 
 class MessagePublisher:
-    """Publishes through one lane per topic and ordering key, one request in flight on each."""
+    """Publishes through one lane per topic and ordering key.
+
+    A lane has one request in flight; without a key there are more when one is full.
+    """
 
     def __init__(
         self,
@@ -106,8 +118,8 @@ class MessagePublisher:
         self._lanes: dict[tuple[str, str], Coalescer[_Outgoing]] = {}
         self._sweep_at = _MANY_LANES
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish one message and wait for its ID.
+    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+        """Publish one message; what is returned waits for its ID.
 
         Args:
             topic: Full name of the topic.
@@ -121,23 +133,26 @@ class MessagePublisher:
             PublishError: The service refused it, or could not be reached in time.
             FlowControlError: There is no room, and the limits say to raise.
         """
-        return await (await self.submit(topic, message))
+        size_bytes = _checked_size(message)
+        if self._gate.enter(size_bytes):
+            return self._queue(topic, message, size_bytes)
+        return self._publish_in_turn(topic, message, size_bytes)
+
+    async def _publish_in_turn(self, topic: str, message: Proto, size_bytes: int) -> str:
+        await self._gate.wait(size_bytes)
+        return await self._queue(topic, message, size_bytes)
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and wait for their IDs; see `publish`."""
-        queued = [await self.submit(topic, message) for message in messages]
+        queued = []
+        for message in messages:
+            size_bytes = _checked_size(message)
+            if not self._gate.enter(size_bytes):
+                await self._gate.wait(size_bytes)
+            queued.append(self._queue(topic, message, size_bytes))
         return await asyncio.gather(*queued)
 
-    async def submit(self, topic: str, message: Proto) -> asyncio.Future[str]:
-        """Queue one message, when there is room; the future gives its ID. See `publish`."""
-        size_bytes = message.ByteSize()
-        if size_bytes > _BATCH_BYTES:
-            raise InvalidMessageError(
-                f"a message of {size_bytes:,} bytes does not fit a publish request of "
-                f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
-            )
-        if not self._gate.enter(size_bytes):
-            await self._gate.wait(size_bytes)
+    def _queue(self, topic: str, message: Proto, size_bytes: int) -> asyncio.Future[str]:
         outgoing = _Outgoing(message, size_bytes, asyncio.get_running_loop().create_future())
         self._lane(topic, message.ordering_key).add(outgoing)
         return outgoing.published
@@ -168,6 +183,7 @@ class MessagePublisher:
                 max_items=wire.MAX_PUBLISH_MESSAGES,
                 weigh=_size_bytes,
                 max_weight=_BATCH_BYTES,
+                max_in_flight=1 if ordering_key else _IN_FLIGHT,
             )
             self._lanes[topic, ordering_key] = lane
         return lane
@@ -233,6 +249,16 @@ class MessagePublisher:
 
     def _leave(self, batch: list[_Outgoing]) -> None:
         self._gate.leave(len(batch), sum(outgoing.size_bytes for outgoing in batch))
+
+
+def _checked_size(message: Proto) -> int:
+    size_bytes: int = message.ByteSize()
+    if size_bytes > _BATCH_BYTES:
+        raise InvalidMessageError(
+            f"a message of {size_bytes:,} bytes does not fit a publish request of "
+            f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
+        )
+    return size_bytes
 
 
 def _size_bytes(outgoing: _Outgoing) -> int:

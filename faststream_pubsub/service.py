@@ -1,7 +1,7 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from faststream_pubsub import wire
@@ -41,8 +41,8 @@ class Service(Protocol):
 
     project: str
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish a message and return its ID."""
+    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+        """Publish a message; what is returned waits for its ID."""
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and return their IDs."""
@@ -86,9 +86,9 @@ class PubSubService:
         )
         self._replies = ReplyInbox(client, publish=self.publish, read=self._read_replies)
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish a message and return its ID; see `MessagePublisher.publish`."""
-        return await self.publisher.publish(topic, message)
+    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+        """Publish a message; see `MessagePublisher.publish`."""
+        return self.publisher.publish(topic, message)
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and return their IDs."""
