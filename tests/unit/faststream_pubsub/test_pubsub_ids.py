@@ -5,7 +5,7 @@ import subprocess
 import sys
 import uuid
 
-from faststream_pubsub import PubSubBroker, TestPubSubBroker
+from faststream_pubsub import PubSubBroker, TestPubSubBroker, ids
 from faststream_pubsub.annotations import PubSubMessage
 from faststream_pubsub.ids import make_correlation_id
 
@@ -20,12 +20,17 @@ def test_ids_are_random_uuids_whatever_the_program_seeds():
 
 
 def test_a_forked_process_makes_its_own_ids():
-    # in a process of its own: this one may have threads, which a fork leaves behind
-    program = (
-        "import os; from faststream_pubsub.ids import make_correlation_id as make\n"
-        "child = os.fork(); print(make(), flush=True); child and os.waitpid(child, 0)"
-    )
-    told = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+    # in a process of its own, and without gRPC: a fork leaves threads behind
+    program = """
+import os, runpy, sys
+make = runpy.run_path(sys.argv[1])["make_correlation_id"]
+child = os.fork()
+print(make(), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+    command = [sys.executable, "-c", program, str(ids.__file__)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     first, second = told.stdout.split()
     assert first != second
 
