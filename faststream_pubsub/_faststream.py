@@ -9,7 +9,12 @@ from typing import Any
 
 from fast_depends.dependencies import Dependant as Dependency  # codespell:ignore
 from faststream._internal._compat import json_loads
-from faststream._internal.basic_types import DecodedMessage, LoggerProto, SendableMessage
+from faststream._internal.basic_types import (
+    AsyncFuncAny,
+    DecodedMessage,
+    LoggerProto,
+    SendableMessage,
+)
 from faststream._internal.broker import BrokerRouter, BrokerUsecase
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.broker.router import ArgsContainer, SubscriberRoute
@@ -58,6 +63,7 @@ __all__ = (
     "Address",
     "ArgsContainer",
     "AsyncCallable",
+    "AsyncFuncAny",
     "BatchCodecProto",
     "BrokerConfig",
     "BrokerMiddleware",

@@ -57,6 +57,7 @@ class Acknowledger:
         *,
         on_lost: Callable[[list[Delivery]], None],
         on_error: Callable[[str, BaseException], None],
+        on_failed: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Prepare an idle acknowledger.
 
@@ -65,11 +66,13 @@ class Acknowledger:
             subscription: Full name of the subscription.
             on_lost: Called with deliveries whose lease the service has given up.
             on_error: Called with a text when calls failed for good.
+            on_failed: Called with the number of messages that were not acknowledged.
         """
         self._client = client
         self._subscription = subscription
         self._on_lost = on_lost
         self._on_error = on_error
+        self._on_failed = on_failed
         self._unconfirmed: dict[str, asyncio.Future[None]] = {}
         self._acks: Coalescer[Delivery] = Coalescer(
             self._send_acks,
@@ -109,7 +112,9 @@ class Acknowledger:
                 await self._deadlines.flush()
         except TimeoutError as error:
             self._on_error("acknowledgements are lost, messages will be delivered again", error)
-            self._settle(self._acks.take_waiting(), lambda _: "the broker was stopped")
+            waiting = self._acks.take_waiting()
+            self._on_failed(len(waiting))
+            self._settle(waiting, lambda _: "the broker was stopped")
             await self._acks.abort()
             await self._deadlines.abort()
 
@@ -135,13 +140,13 @@ class Acknowledger:
         if not reasons:
             self._on_error(f"{len(batch)} messages could not be acknowledged", error)
             told = f"{error.code().name}: {error.details()}"
+            self._on_failed(len(batch))
             self._settle(batch, lambda _: told)
             return
         again = [delivery for delivery in batch if _is_transient(reasons, delivery)]
-        self._settle(
-            [delivery for delivery in batch if not _is_transient(reasons, delivery)],
-            lambda delivery: reasons.get(delivery.ack_id),
-        )
+        ended = [delivery for delivery in batch if not _is_transient(reasons, delivery)]
+        self._on_failed(sum(delivery.ack_id in reasons for delivery in ended))
+        self._settle(ended, lambda delivery: reasons.get(delivery.ack_id))
         self._acks.extend(again)
 
     def _settle(self, batch: list[Delivery], reason_of: Callable[[Delivery], str | None]) -> None:
@@ -152,7 +157,7 @@ class Acknowledger:
             if confirmed is None or confirmed.done():
                 continue
             if reason := reason_of(delivery):
-                confirmed.set_exception(AcknowledgeError(delivery.message.message_id, reason))
+                confirmed.set_exception(AcknowledgeError(delivery.message_id, reason))
             else:
                 confirmed.set_result(None)
 

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fast_depends import Provider, dependency_provider
+from faststream.exceptions import SetupError
 from faststream.middlewares import AckPolicy
 from faststream.response.publish_type import PublishType
 from faststream.security import BaseSecurity
@@ -23,6 +24,7 @@ from faststream_pubsub._faststream import (
     SendableMessage,
     UnderlyingDriverAnnotations,
 )
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.connection import SERVICE_TARGET, connect
@@ -31,10 +33,12 @@ from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.ids import make_correlation_id
 from faststream_pubsub.logs import make_pubsub_logger_state
 from faststream_pubsub.message import PubSubMessage
+from faststream_pubsub.names import resource_path
 from faststream_pubsub.producer import PubSubProducer
+from faststream_pubsub.publisher import PubSubPublisherUsecase
 from faststream_pubsub.registrator import PubSubRegistrator
 from faststream_pubsub.response import PubSubPublishCommand
-from faststream_pubsub.service import PubSubService, Service
+from faststream_pubsub.service import PubSubService, Rights, Service
 from faststream_pubsub.subscriber import PubSubSubscriber
 from faststream_pubsub.watchdog import PubSubHealth
 
@@ -57,6 +61,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         emulator_host: str | None = None,
         target: str | None = None,
         autocreate: bool = True,
+        autoupdate: bool = False,
         publish_patience_seconds: float = 60.0,
         publish_flow: PublishFlow = _PUBLISH_FLOW,
         publish_compression_bytes: int | None = None,
@@ -95,6 +100,8 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
                 when the broker connects.
             target: `host:port` of the service, a regional endpoint for instance.
             autocreate: Create topics and subscriptions that are absent.
+            autoupdate: Change subscriptions that are there to what is declared; else a difference
+                is told as a warning. What can't be changed is an error either way.
             publish_patience_seconds: How long a publish is tried again after transient errors.
             publish_flow: Limits of what is published and not confirmed yet, and what happens there.
             publish_compression_bytes: Compress publish requests of this size and above with gzip:
@@ -134,6 +141,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             routers=routers,
             config=PubSubBrokerConfig(
                 autocreate=autocreate,
+                autoupdate=autoupdate,
                 producer=PubSubProducer(parser, decoder),
                 broker_middlewares=middlewares,
                 broker_parser=parser,
@@ -174,9 +182,12 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             TopologyError: A topic or subscription can't be created or is different.
         """
         await self.connect()
-        for subscriber in self.subscribers:
-            if isinstance(subscriber, PubSubSubscriber):
-                await subscriber.ensure()
+        await self._declare_schemas()
+        declared = [one for one in self.subscribers if isinstance(one, PubSubSubscriber)]
+        for subscriber in declared:
+            await subscriber.ensure()
+        for subscriber in declared:
+            await subscriber.keep_letters()
 
     async def start(self) -> None:
         """Connect, make sure that subscriptions are there, and begin to read them.
@@ -339,6 +350,22 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         )
         reply: PubSubMessage = await self._basic_request(cmd, producer=self.config.producer)
         return reply
+
+    async def _declare_schemas(self) -> None:
+        own: PubSubBrokerConfig = self.config.broker_config
+        service = own.service
+        schemas: dict[str, TopicSchema] = {}
+        for one in (*self.subscribers, *self.publishers):
+            if isinstance(one, PubSubSubscriber | PubSubPublisherUsecase) and one.topic_schema:
+                topic = resource_path(service.project, "topics", one.topic)
+                known = schemas.setdefault(topic, one.topic_schema)
+                if known.definition != one.topic_schema.definition:
+                    raise SetupError(
+                        f"{topic} is declared with two schemas, {known.model.__name__} and "
+                        f"{one.topic_schema.model.__name__}: a topic has one.",
+                    )
+        rights = Rights(create=own.autocreate, update=own.autoupdate)
+        await service.declare_schemas(schemas, rights)
 
     async def _connect(self) -> Service:
         connection = await connect(

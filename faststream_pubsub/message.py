@@ -7,6 +7,7 @@ from typing import Any, Final
 from faststream.message import AckStatus, StreamMessage
 
 from faststream_pubsub.deliveries import Batch, Delivery
+from faststream_pubsub.errors import AcknowledgeError
 
 CONTENT_TYPE: Final = "content-type"
 CORRELATION_ID: Final = "correlation_id"
@@ -21,7 +22,7 @@ class PubSubMessage(StreamMessage[Delivery]):
         """Wrap a delivery. The body is the data as it came; the rest is in attributes."""
         message = delivery.message
         attributes = attributes_of(delivery)
-        message_id = message.message_id
+        message_id = delivery.message_id
         return cls(
             raw_message=delivery,
             body=message.data,
@@ -63,12 +64,17 @@ class PubSubMessage(StreamMessage[Delivery]):
         """Acknowledge.
 
         Raises:
-            AcknowledgeError: The service did not confirm (exactly-once subscriptions only).
+            AcknowledgeError: The service did not confirm (exactly-once subscriptions only). The
+                message is settled all the same: it may come again.
         """
         if self.committed is None:
             confirmation = self.raw_message.settler.ack(self.raw_message)
             if confirmation is not None:
-                await confirmation
+                try:
+                    await confirmation
+                except AcknowledgeError:
+                    self.committed = AckStatus.NACKED
+                    raise
             self.committed = self.committed or AckStatus.ACKED
 
     async def nack(self, delay_seconds: int = 0) -> None:
@@ -125,9 +131,14 @@ class PubSubBatchMessage(StreamMessage[Batch]):
 
         Raises:
             AcknowledgeError: The service did not confirm all (exactly-once subscriptions only).
+                The batch is settled all the same: parts of it may come again.
         """
         if self.committed is None and (left := self._unsettled_deliveries()):
-            await left[0].settler.ack_all(left)
+            try:
+                await left[0].settler.ack_all(left)
+            except AcknowledgeError:
+                self.committed = AckStatus.NACKED
+                raise
         await super().ack()
 
     async def nack(self, delay_seconds: int = 0) -> None:

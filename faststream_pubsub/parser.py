@@ -3,6 +3,7 @@ from typing import Any, Final, NamedTuple
 from faststream.message import StreamMessage, decode_message
 
 from faststream_pubsub._faststream import DecodedMessage, json_loads
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.deliveries import Batch, Delivery
 from faststream_pubsub.message import (
     CONTENT_TYPE,
@@ -29,15 +30,31 @@ class PubSubParser:
         return _decode(message)
 
 
+class SchemaParser(PubSubParser):
+    """Reads deliveries of a topic that has a schema."""
+
+    __slots__ = ("_schema",)
+
+    def __init__(self, schema: TopicSchema) -> None:
+        self._schema = schema
+
+    async def decode_message(self, message: StreamMessage[Any]) -> DecodedMessage:
+        """Decode what Avro writes as JSON; a middleware may have changed the body."""
+        return _decode(_Part(self._schema.from_avro(message.body), message.content_type))
+
+
 class PubSubBatchParser:
     """Reads deliveries that a handler takes together."""
 
-    __slots__ = ()
+    __slots__ = ("_schema",)
+
+    def __init__(self, schema: TopicSchema | None = None) -> None:
+        self._schema = schema
 
     async def parse_batch(self, batch: Batch) -> PubSubBatchMessage:
         """Wrap deliveries. The body is the list of their data, as it came."""
         headers = [attributes_of(delivery) for delivery in batch]
-        first, first_id = headers[0], batch[0].message.message_id
+        first, first_id = headers[0], batch[0].message_id
         return PubSubBatchMessage(
             raw_message=batch,
             body=[delivery.message.data for delivery in batch],
@@ -45,15 +62,16 @@ class PubSubBatchParser:
             batch_headers=headers,
             content_type=first.get(CONTENT_TYPE),
             correlation_id=first.get(CORRELATION_ID) or first_id,
-            message_id=f"{first_id}-{batch[-1].message.message_id}",
+            message_id=f"{first_id}-{batch[-1].message_id}",
         )
 
     # FastStream tells batches by this very name
     async def decode_batch(self, message: StreamMessage[Any]) -> list[DecodedMessage]:
         """Decode each message by its own content type; a middleware may have changed the body."""
+        bodies = map(self._schema.from_avro, message.body) if self._schema else message.body
         return [
             _decode(_Part(body, headers.get(CONTENT_TYPE)))
-            for body, headers in zip(message.body, message.batch_headers, strict=True)
+            for body, headers in zip(bodies, message.batch_headers, strict=True)
         ]
 
 

@@ -40,6 +40,7 @@ class PubSubPublisherUsecase(PublisherUsecase):
         self.ordering_key = config.ordering_key
         self.reply_to = config.reply_to
         self.skip_none = config.skip_none
+        self.topic_schema = config.topic_schema
 
     @property
     def topic(self) -> str:

@@ -59,6 +59,8 @@ class SubscriptionSettings:
         max_batch_size: Most messages in a batch.
         max_batch_wait_seconds: How long a batch waits for more messages after its first.
         autocreate: Create topic and subscription; None takes the broker's setting.
+        autoupdate: Change the settings of a subscription that is there to those declared; None
+            takes the broker's setting.
     """
 
     ack_deadline_seconds: int = 10
@@ -77,6 +79,7 @@ class SubscriptionSettings:
     max_batch_size: int = 100
     max_batch_wait_seconds: float = 0.1
     autocreate: bool | None = None
+    autoupdate: bool | None = None
 
     def __post_init__(self) -> None:
         _check_range(

@@ -18,11 +18,15 @@ Channel: TypeAlias = Any
 Unary: TypeAlias = Callable[..., Awaitable[Proto]]
 
 AcknowledgeRequest: Final[Proto] = types.AcknowledgeRequest.pb()
+CommitSchemaRequest: Final[Proto] = types.CommitSchemaRequest.pb()
+CreateSchemaRequest: Final[Proto] = types.CreateSchemaRequest.pb()
 DeadLetterPolicy: Final[Proto] = types.DeadLetterPolicy.pb()
 DeleteSubscriptionRequest: Final[Proto] = types.DeleteSubscriptionRequest.pb()
 DeleteTopicRequest: Final[Proto] = types.DeleteTopicRequest.pb()
 GetSubscriptionRequest: Final[Proto] = types.GetSubscriptionRequest.pb()
 GetTopicRequest: Final[Proto] = types.GetTopicRequest.pb()
+ListSchemaRevisionsRequest: Final[Proto] = types.ListSchemaRevisionsRequest.pb()
+ListSchemaRevisionsResponse: Final[Proto] = types.ListSchemaRevisionsResponse.pb()
 ListTopicsRequest: Final[Proto] = types.ListTopicsRequest.pb()
 ListTopicsResponse: Final[Proto] = types.ListTopicsResponse.pb()
 ModifyAckDeadlineRequest: Final[Proto] = types.ModifyAckDeadlineRequest.pb()
@@ -31,10 +35,17 @@ PublishResponse: Final[Proto] = types.PublishResponse.pb()
 PubsubMessage: Final[Proto] = types.PubsubMessage.pb()
 ReceivedMessage: Final[Proto] = types.ReceivedMessage.pb()
 RetryPolicy: Final[Proto] = types.RetryPolicy.pb()
+Schema: Final[Proto] = types.Schema.pb()
 StreamingPullRequest: Final[Proto] = types.StreamingPullRequest.pb()
 StreamingPullResponse: Final[Proto] = types.StreamingPullResponse.pb()
 Subscription: Final[Proto] = types.Subscription.pb()
 Topic: Final[Proto] = types.Topic.pb()
+UpdateSubscriptionRequest: Final[Proto] = types.UpdateSubscriptionRequest.pb()
+UpdateTopicRequest: Final[Proto] = types.UpdateTopicRequest.pb()
+
+AVRO: Final = int(types.Schema.Type.AVRO)
+FULL_SCHEMA: Final = int(types.SchemaView.FULL)
+JSON_ENCODING: Final = int(types.Encoding.JSON)
 
 MAX_REQUEST_BYTES: Final = 10_000_000
 """The service's limit for one Publish request, and so for one message."""
@@ -61,12 +72,18 @@ class Rpcs:
     """The calls this package makes, bound to one channel."""
 
     create_topic: Unary
+    get_topic: Unary
+    update_topic: Unary
     delete_topic: Unary
     list_topics: Unary
     publish: Unary
     create_subscription: Unary
     get_subscription: Unary
+    update_subscription: Unary
     delete_subscription: Unary
+    create_schema: Unary
+    commit_schema: Unary
+    list_schema_revisions: Unary
     acknowledge: Unary
     modify_ack_deadline: Unary
     streaming_pull: Callable[..., Any]
@@ -74,12 +91,26 @@ class Rpcs:
 
 _UNARY: Final[dict[str, tuple[str, Proto, Proto]]] = {
     "create_topic": ("Publisher/CreateTopic", Topic, Topic),
+    "get_topic": ("Publisher/GetTopic", GetTopicRequest, Topic),
+    "update_topic": ("Publisher/UpdateTopic", UpdateTopicRequest, Topic),
     "delete_topic": ("Publisher/DeleteTopic", DeleteTopicRequest, Empty),
     "list_topics": ("Publisher/ListTopics", ListTopicsRequest, ListTopicsResponse),
     "publish": ("Publisher/Publish", PublishRequest, PublishResponse),
     "create_subscription": ("Subscriber/CreateSubscription", Subscription, Subscription),
     "get_subscription": ("Subscriber/GetSubscription", GetSubscriptionRequest, Subscription),
+    "update_subscription": (
+        "Subscriber/UpdateSubscription",
+        UpdateSubscriptionRequest,
+        Subscription,
+    ),
     "delete_subscription": ("Subscriber/DeleteSubscription", DeleteSubscriptionRequest, Empty),
+    "create_schema": ("SchemaService/CreateSchema", CreateSchemaRequest, Schema),
+    "commit_schema": ("SchemaService/CommitSchema", CommitSchemaRequest, Schema),
+    "list_schema_revisions": (
+        "SchemaService/ListSchemaRevisions",
+        ListSchemaRevisionsRequest,
+        ListSchemaRevisionsResponse,
+    ),
     "acknowledge": ("Subscriber/Acknowledge", AcknowledgeRequest, Empty),
     "modify_ack_deadline": ("Subscriber/ModifyAckDeadline", ModifyAckDeadlineRequest, Empty),
 }

@@ -91,7 +91,8 @@ def note_answers(broker, message_ids, answered):
 
     async def noting(request, **options):
         response = await acknowledge(request, **options)
-        answered.update(message_ids[ack_id] for ack_id in request.ack_ids)
+        # a handler that ran across the kill acknowledges by an ID that came later
+        answered.update(message_ids[i] for i in request.ack_ids if i in message_ids)
         return response
 
     client.rpcs = replace(client.rpcs, acknowledge=noting)

@@ -25,7 +25,7 @@ def test_a_forked_process_makes_its_own_ids():
 import os, runpy, sys
 make = runpy.run_path(sys.argv[1])["make_correlation_id"]
 child = os.fork()
-print(make(), flush=True)
+os.write(1, f"{make()} ".encode())
 if child:
     os.waitpid(child, 0)
 """
