@@ -280,12 +280,10 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             reply_to=reply_to,
             _publish_type=PublishType.PUBLISH,
         )
-        producer = self.config.producer
-        message_id: str
-        if self.middlewares:
-            message_id = await self._basic_publish(cmd, producer=producer)
-        else:
-            message_id = await producer.publish(cmd)
+        own: PubSubBrokerConfig = self.config.broker_config
+        if not self.middlewares:
+            return await own.producer.send(cmd)
+        message_id: str = await self._basic_publish(cmd, producer=own.producer)
         return message_id
 
     async def publish_batch(  # type: ignore[override] # FastStream's brokers name the target

@@ -1,7 +1,7 @@
 """Publishing: messages of a topic in few requests, in order where a key asks for it."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -29,6 +29,7 @@ _PUBLISH_TIMEOUT_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class _Outgoing:
+    topic: str
     message: Proto
     size_bytes: int
     published: asyncio.Future[str]
@@ -111,14 +112,14 @@ class MessagePublisher:
                 compresses none.
         """
         self._client = client
-        self._gate = FlowGate(flow)
+        self._gate: FlowGate[_Outgoing] = FlowGate(flow, self._begin)
         self._compression_bytes = compression_bytes
         self._autocreate = autocreate
         self._patience_seconds = patience_seconds
         self._lanes: dict[tuple[str, str], Coalescer[_Outgoing]] = {}
         self._sweep_at = _MANY_LANES
 
-    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+    def publish(self, topic: str, message: Proto) -> asyncio.Future[str]:
         """Publish one message; what is returned waits for its ID.
 
         Args:
@@ -133,29 +134,28 @@ class MessagePublisher:
             PublishError: The service refused it, or could not be reached in time.
             FlowControlError: There is no room, and the limits say to raise.
         """
-        size_bytes = _checked_size(message)
-        if self._gate.enter(size_bytes):
-            return self._queue(topic, message, size_bytes)
-        return self._publish_in_turn(topic, message, size_bytes)
-
-    async def _publish_in_turn(self, topic: str, message: Proto, size_bytes: int) -> str:
-        await self._gate.wait(size_bytes)
-        return await self._queue(topic, message, size_bytes)
+        outgoing = _prepare(topic, message)
+        self._enter(outgoing)
+        return outgoing.published
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and wait for their IDs; see `publish`."""
-        queued = []
-        for message in messages:
-            size_bytes = _checked_size(message)
-            if not self._gate.enter(size_bytes):
-                await self._gate.wait(size_bytes)
-            queued.append(self._queue(topic, message, size_bytes))
-        return await asyncio.gather(*queued)
+        batch = [_prepare(topic, message) for message in messages]
+        for outgoing in batch:
+            self._enter(outgoing)
+        return await asyncio.gather(*[outgoing.published for outgoing in batch])
 
-    def _queue(self, topic: str, message: Proto, size_bytes: int) -> asyncio.Future[str]:
-        outgoing = _Outgoing(message, size_bytes, asyncio.get_running_loop().create_future())
-        self._lane(topic, message.ordering_key).add(outgoing)
-        return outgoing.published
+    def _enter(self, outgoing: _Outgoing) -> None:
+        if self._gate.enter(outgoing.size_bytes):
+            self._begin(outgoing)
+        else:
+            self._gate.wait(outgoing.size_bytes, outgoing)
+
+    def _begin(self, outgoing: _Outgoing) -> bool:
+        if outgoing.published.done():
+            return False
+        self._lane(outgoing.topic, outgoing.message.ordering_key).add(outgoing)
+        return True
 
     async def flush(self) -> None:
         """Wait until everything that was queued is published or has failed."""
@@ -168,6 +168,7 @@ class MessagePublisher:
             async with asyncio.timeout(timeout_seconds):
                 await self.flush()
         except TimeoutError:
+            _fail(self._gate.take_waiting(), PublishError("the broker was stopped before"))
             for lane in self._lanes.values():
                 self._fail(lane.take_waiting(), PublishError("the broker was stopped before"))
                 await lane.abort()
@@ -251,14 +252,14 @@ class MessagePublisher:
         self._gate.leave(len(batch), sum(outgoing.size_bytes for outgoing in batch))
 
 
-def _checked_size(message: Proto) -> int:
-    size_bytes: int = message.ByteSize()
+def _prepare(topic: str, message: Proto) -> _Outgoing:
+    size_bytes = message.ByteSize()
     if size_bytes > _BATCH_BYTES:
         raise InvalidMessageError(
             f"a message of {size_bytes:,} bytes does not fit a publish request of "
             f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
         )
-    return size_bytes
+    return _Outgoing(topic, message, size_bytes, asyncio.get_running_loop().create_future())
 
 
 def _size_bytes(outgoing: _Outgoing) -> int:
