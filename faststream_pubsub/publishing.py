@@ -30,7 +30,8 @@ _PUBLISH_TIMEOUT_SECONDS: Final = 60.0
 @dataclass(slots=True)
 class _Outgoing:
     topic: str
-    message: Proto
+    ordering_key: str
+    data: bytes  # the serialized message
     size_bytes: int
     published: asyncio.Future[str]
 
@@ -154,7 +155,7 @@ class MessagePublisher:
     def _begin(self, outgoing: _Outgoing) -> bool:
         if outgoing.published.done():
             return False
-        self._lane(outgoing.topic, outgoing.message.ordering_key).add(outgoing)
+        self._lane(outgoing.topic, outgoing.ordering_key).add(outgoing)
         return True
 
     async def flush(self) -> None:
@@ -203,7 +204,7 @@ class MessagePublisher:
         wanted = [outgoing for outgoing in batch if not outgoing.published.done()]
         if not wanted:
             return
-        request = wire.PublishRequest(topic=topic, messages=[o.message for o in wanted])
+        request = wire.publish_request(topic, [outgoing.data for outgoing in wanted])
         try:
             message_ids = await self._request(topic, request)
         except grpc.aio.AioRpcError as error:
@@ -220,7 +221,7 @@ class MessagePublisher:
                 if not outgoing.published.done():
                     outgoing.published.set_result(message_id)
 
-    async def _request(self, topic: str, request: Proto) -> list[str]:
+    async def _request(self, topic: str, request: bytes) -> list[str]:
         try:
             response = await self._publish(request)
         except grpc.aio.AioRpcError as error:
@@ -230,7 +231,7 @@ class MessagePublisher:
             response = await self._publish(request)
         return list(response.message_ids)
 
-    async def _publish(self, request: Proto) -> Proto:
+    async def _publish(self, request: bytes) -> Proto:
         return await with_retry(
             self._client,
             "publish",
@@ -240,9 +241,9 @@ class MessagePublisher:
             compression=grpc.Compression.Gzip if self._is_worth_it(request) else None,
         )
 
-    def _is_worth_it(self, request: Proto) -> bool:
+    def _is_worth_it(self, request: bytes) -> bool:
         least = self._compression_bytes
-        return least is not None and request.ByteSize() >= least
+        return least is not None and len(request) >= least
 
     def _fail(self, batch: list[_Outgoing], failure: PublishError) -> None:
         _fail(batch, failure)
@@ -253,13 +254,15 @@ class MessagePublisher:
 
 
 def _prepare(topic: str, message: Proto) -> _Outgoing:
-    size_bytes = message.ByteSize()
+    data = message.SerializeToString()
+    size_bytes = len(data)
     if size_bytes > _BATCH_BYTES:
         raise InvalidMessageError(
             f"a message of {size_bytes:,} bytes does not fit a publish request of "
             f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
         )
-    return _Outgoing(topic, message, size_bytes, asyncio.get_running_loop().create_future())
+    published = asyncio.get_running_loop().create_future()
+    return _Outgoing(topic, message.ordering_key, data, size_bytes, published)
 
 
 def _size_bytes(outgoing: _Outgoing) -> int:

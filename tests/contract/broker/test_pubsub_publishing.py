@@ -8,6 +8,7 @@ import pytest
 
 from faststream_pubsub import FlowControlError, InvalidMessageError, PublishError, PublishFlow
 from faststream_pubsub.annotations import PubSubMessage as Message
+from faststream_pubsub.wire import PublishRequest
 
 
 def wrap_publish(broker, wrapper):
@@ -37,7 +38,7 @@ async def test_publishers_wait_for_room(bench, name):
 
     def counted(publish):
         async def call(request, **options):
-            at_once.append(len(request.messages))
+            at_once.append(len(PublishRequest.FromString(request).messages))
             return await publish(request, **options)
 
         return call
@@ -68,7 +69,8 @@ async def test_failed_ordering_key_goes_on_and_keeps_its_order(bench, name, inbo
 
     def failing_once(publish):
         async def call(request, **options):
-            if request.messages[0].data == b"1" and not begun.is_set():
+            first = PublishRequest.FromString(request).messages[0]
+            if first.data == b"1" and not begun.is_set():
                 begun.set()
                 await may_fail.wait()
                 raise grpc.aio.AioRpcError(
