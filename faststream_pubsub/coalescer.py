@@ -73,7 +73,8 @@ class Coalescer(Generic[Item]):
         if not items:
             return
         self._waiting.extend(items)
-        self._begin()
+        if not self._tasks or len(self._waiting) > self._max_items:
+            self._begin()
 
     def take_waiting(self) -> list[Item]:
         """Take back what has not been sent yet."""
