@@ -197,6 +197,9 @@ class Acknowledger:
         reasons = failed_ack_ids(error)
         if not reasons:
             self._on_error(f"{len(deliveries)} leases could not be set to {seconds} s", error)
+            if error.code() in wire.TRANSIENT:
+                for delivery in deliveries:
+                    delivery.extend_at = 0.0  # due at once
             return
         lost = [d for d in deliveries if d.ack_id in reasons and not _is_transient(reasons, d)]
         if seconds:

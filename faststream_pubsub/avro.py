@@ -16,6 +16,8 @@ from typing import Any, Final, TypeAlias
 from faststream.exceptions import SetupError
 from pydantic import BaseModel
 
+from faststream_pubsub.names import check_name
+
 Json: TypeAlias = Any
 Avro: TypeAlias = Any
 """A schema: a name, a union (list), or a dict with a `type`."""
@@ -51,6 +53,7 @@ class TopicSchema:
         """
         self.model = model
         self.schema_id = schema_id or model.__name__
+        check_name("schemas", self.schema_id, is_whole=True)
         self._root = avro_schema(model)
 
     @classmethod

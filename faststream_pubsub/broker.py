@@ -7,7 +7,13 @@ from fast_depends import Provider, dependency_provider
 from faststream.exceptions import SetupError
 from faststream.middlewares import AckPolicy
 from faststream.response.publish_type import PublishType
-from faststream.security import BaseSecurity
+from faststream.security import (
+    SASLGSSAPI,
+    BaseSecurity,
+    SASLPlaintext,
+    SASLScram256,
+    SASLScram512,
+)
 from faststream.specification.schema import BrokerSpec
 
 from faststream_pubsub._faststream import (
@@ -27,7 +33,7 @@ from faststream_pubsub._faststream import (
 from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.config import PubSubBrokerConfig
-from faststream_pubsub.connection import SERVICE_TARGET, connect
+from faststream_pubsub.connection import SERVICE_TARGET, Credentials, connect
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.ids import make_correlation_id
@@ -39,6 +45,7 @@ from faststream_pubsub.publisher import PubSubPublisherUsecase
 from faststream_pubsub.registrator import PubSubRegistrator
 from faststream_pubsub.response import PubSubPublishCommand
 from faststream_pubsub.service import PubSubService, Rights, Service
+from faststream_pubsub.settings import check_range
 from faststream_pubsub.subscriber import PubSubSubscriber
 from faststream_pubsub.watchdog import PubSubHealth
 
@@ -54,12 +61,15 @@ _PUBLISH_FLOW = PublishFlow()
 class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBrokerConfig]):
     """FastStream broker for Google Cloud Pub/Sub."""
 
+    _has_whole_names = True
+
     def __init__(  # noqa: PLR0913 - FastStream's brokers take their settings as arguments
         self,
         project: str | None = None,
         *,
         emulator_host: str | None = None,
         target: str | None = None,
+        credentials: Credentials | None = None,
         autocreate: bool = True,
         autoupdate: bool = False,
         publish_patience_seconds: float = 60.0,
@@ -99,6 +109,8 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             emulator_host: `host:port` of an emulator; else PUBSUB_EMULATOR_HOST, which is read
                 when the broker connects.
             target: `host:port` of the service, a regional endpoint for instance.
+            credentials: Credentials of google-auth, or a whole `grpc.ChannelCredentials` (other
+                root certificates, mTLS); else the default ones. An emulator is asked without.
             autocreate: Create topics and subscriptions that are absent.
             autoupdate: Change subscriptions that are there to what is declared; else a difference
                 is told as a warning. What can't be changed is an error either way.
@@ -120,7 +132,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             protocol_version: AsyncAPI protocol version.
             description: AsyncAPI description.
             tags: AsyncAPI tags.
-            security: AsyncAPI security; the connection itself uses default credentials.
+            security: What AsyncAPI says of security; the connection itself uses `credentials`.
             logger: Logger, or None for none.
             log_level: Level of ordinary records.
             apply_types: Validate handlers' arguments by their annotations.
@@ -129,9 +141,20 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             context: Context repository.
             underlying_driver_annotations: Classes that handlers must not ask for by type.
         """
+        check_range("publish_patience_seconds", publish_patience_seconds, 0, 600)
+        if publish_compression_bytes is not None:
+            check_range("publish_compression_bytes", publish_compression_bytes, 0, 10_000_000)
+        if graceful_timeout is not None:
+            check_range("graceful_timeout", graceful_timeout, 0, 86_400)
+        if isinstance(security, SASLPlaintext | SASLScram256 | SASLScram512 | SASLGSSAPI):
+            raise SetupError(
+                f"security={type(security).__name__}: Pub/Sub knows no such login; pass "
+                "credentials=, and a BaseSecurity or SASLOAuthBearer for the AsyncAPI document.",
+            )
         self._project = project
         self._emulator_host = emulator_host
         self._target = target
+        self._credentials = credentials
         self._publish_options: dict[str, Any] = {
             "publish_patience_seconds": publish_patience_seconds,
             "publish_flow": publish_flow,
@@ -178,9 +201,13 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         that is created later.
 
         Raises:
+            SetupError: A publisher's topic, with all prefixes, can't be one.
             ConnectError: No project or no credentials.
             TopologyError: A topic or subscription can't be created or is different.
         """
+        for publisher in self.publishers:
+            if isinstance(publisher, PubSubPublisherUsecase):
+                publisher.check_names(is_whole=True)
         await self.connect()
         await self._declare_schemas()
         declared = [one for one in self.subscribers if isinstance(one, PubSubSubscriber)]
@@ -370,6 +397,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             project=self._project,
             emulator_host=self._emulator_host,
             target=self._target,
+            credentials=self._credentials,
         )
         own: PubSubBrokerConfig = self.config.broker_config
         service = PubSubService(

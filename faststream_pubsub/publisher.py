@@ -20,7 +20,7 @@ from faststream_pubsub.config import (
     PubSubPublisherSpecificationConfig,
 )
 from faststream_pubsub.message import PubSubMessage
-from faststream_pubsub.names import add_prefix
+from faststream_pubsub.names import add_prefix, check_name
 from faststream_pubsub.response import PubSubPublishCommand
 
 
@@ -46,6 +46,14 @@ class PubSubPublisherUsecase(PublisherUsecase):
     def topic(self) -> str:
         """Topic with the router's prefix."""
         return add_prefix(self._outer_config.prefix, self._topic)
+
+    def check_names(self, *, is_whole: bool) -> None:
+        """Check the topic's name; a whole one has all its prefixes.
+
+        Raises:
+            SetupError: It can't be the name of a Pub/Sub topic.
+        """
+        check_name("topics", self.topic, is_whole=is_whole)
 
     async def publish(
         self,

@@ -31,6 +31,9 @@ from faststream_pubsub.subscriber import PubSubSubscriber, PubSubSubscriberSpeci
 class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
     """Declares subscribers and publishers: the part that broker and router share."""
 
+    # before the names that a router declares, prefixes may still come
+    _has_whole_names = False
+
     def subscriber(  # type: ignore[override]  # noqa: PLR0913 - FastStream's brokers take their settings as arguments
         self,
         topic: str = "",
@@ -163,6 +166,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             ),
             calls,
         )
+        declared.check_names(is_whole=self._has_whole_names)
         super().subscriber(declared, persistent=persistent)
         return declared.add_call(
             parser_=parser or self._parser,
@@ -226,6 +230,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
                 ),
             ),
         )
+        declared.check_names(is_whole=self._has_whole_names)
         super().publisher(declared, persistent=persistent)
         return declared
 
@@ -250,3 +255,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             middlewares=middlewares,
             include_in_schema=include_in_schema,
         )
+        # those of publishers are checked when the broker starts: many are never published to
+        for subscriber in router.subscribers:
+            if isinstance(subscriber, PubSubSubscriber):
+                subscriber.check_names(is_whole=self._has_whole_names)

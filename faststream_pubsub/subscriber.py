@@ -3,6 +3,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from faststream.exceptions import SetupError
 from faststream.message import StreamMessage
 from faststream.middlewares import AckPolicy
 from faststream.specification.asyncapi.utils import resolve_payloads
@@ -24,7 +25,12 @@ from faststream_pubsub.confirming import ConfirmingMiddleware
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.handling import LeanSubscriber
 from faststream_pubsub.message import PubSubMessage
-from faststream_pubsub.names import add_prefix, default_subscription, resource_path
+from faststream_pubsub.names import (
+    add_prefix,
+    check_name,
+    default_subscription,
+    resource_path,
+)
 from faststream_pubsub.parser import PubSubBatchParser, PubSubParser, SchemaParser
 from faststream_pubsub.publisher import PubSubReplyPublisher
 from faststream_pubsub.pulling import Source
@@ -76,6 +82,26 @@ class PubSubSubscriber(LeanSubscriber[Delivery]):
         """Dead-letter topic with the router's prefix."""
         name = self.settings.dead_letter_topic
         return add_prefix(self._outer_config.prefix, name) if name else None
+
+    def check_names(self, *, is_whole: bool) -> None:
+        """Check the names that are declared; whole ones have all their prefixes.
+
+        Raises:
+            SetupError: One can't be the name of a Pub/Sub resource.
+        """
+        letters = self.settings.dead_letter_topic
+        if letters and letters == self._topic:
+            raise SetupError(
+                f"dead_letter_topic={letters!r} is the subscriber's own topic: dead letters would "
+                "come round for ever; name another one.",
+            )
+        for collection, name in (
+            ("topics", self.topic),
+            ("topics", self.dead_letter_topic or ""),
+            ("subscriptions", self.subscription),
+        ):
+            if name:
+                check_name(collection, name, is_whole=is_whole)
 
     @property
     def reading(self) -> Reading | None:
