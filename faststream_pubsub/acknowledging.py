@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,8 +85,12 @@ class Acknowledger:
             rest_seconds=_REST_SECONDS,
         )
 
-    def ack(self, *deliveries: Delivery) -> None:
+    def ack(self, delivery: Delivery) -> None:
         """Acknowledge soon."""
+        self._acks.add(delivery)
+
+    def ack_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge several soon."""
         self._acks.extend(deliveries)
 
     async def ack_confirmed(self, delivery: Delivery) -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from fast_depends import Provider, dependency_provider
 from faststream.exceptions import SetupError
-from faststream.message import gen_cor_id
 from faststream.middlewares import AckPolicy
 from faststream.response.publish_type import PublishType
 from faststream.security import (
@@ -37,6 +36,7 @@ from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.connection import SERVICE_TARGET, Credentials, connect
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.flow import PublishFlow
+from faststream_pubsub.ids import make_correlation_id
 from faststream_pubsub.logs import make_pubsub_logger_state
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.names import resource_path
@@ -83,7 +83,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         middlewares: Sequence[BrokerMiddleware[Any, Any]] = (),
         routers: Iterable[PubSubRegistrator] = (),
         ack_policy: AckPolicy = EMPTY,
-        id_generator: IdGenerator = gen_cor_id,
+        id_generator: IdGenerator = make_correlation_id,
         # AsyncAPI
         specification_url: str | None = None,
         protocol: str | None = None,
@@ -307,7 +307,10 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             reply_to=reply_to,
             _publish_type=PublishType.PUBLISH,
         )
-        message_id: str = await self._basic_publish(cmd, producer=self.config.producer)
+        own: PubSubBrokerConfig = self.config.broker_config
+        if not self.middlewares:
+            return await own.producer.send(cmd)
+        message_id: str = await self._basic_publish(cmd, producer=own.producer)
         return message_id
 
     async def publish_batch(  # type: ignore[override] # FastStream's brokers name the target

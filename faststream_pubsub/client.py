@@ -21,7 +21,7 @@ SETUP_PATIENCE_SECONDS: Final = 30.0
 async def with_retry(
     client: "PubSubClient",
     rpc: str,
-    request: Proto,
+    request: Proto | bytes,
     *,
     patience_seconds: float,
     timeout_seconds: float = CALL_TIMEOUT_SECONDS,

@@ -15,13 +15,12 @@ a middleware, a publisher or a log could see of them.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
-import anyio
 from fast_depends.core import CallModel
 from faststream import BaseMiddleware
 from faststream.exceptions import (
@@ -348,10 +347,11 @@ class HandlerLock(MultiLock):
         """Wait until none is running, for `timeout` seconds; None or 0 doesn't wait."""
         if not timeout:
             return
-        with anyio.move_on_after(timeout):
-            while self._running:
-                self._released.clear()
-                await self._released.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._running:
+                    self._released.clear()
+                    await self._released.wait()
 
 
 class _Taken:

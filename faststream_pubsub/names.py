@@ -1,6 +1,7 @@
 """Resource names: what a user writes, and the full name that the service knows."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from faststream.exceptions import SetupError
@@ -12,6 +13,7 @@ DIGIT_PREFIX: Final = "id-"
 """Goes before an ID that begins with a digit, which Pub/Sub allows for no resource."""
 
 
+@lru_cache(maxsize=1_024)
 def resource_path(project: str, collection: str, name: str) -> str:
     """Full name of a resource.
 

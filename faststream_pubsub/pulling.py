@@ -170,7 +170,7 @@ class Pulling:
         if not self._exactly_once:
             self._leases.end_these(deliveries)
             self._room.set()
-            self._acknowledger.ack(*deliveries)
+            self._acknowledger.ack_all(deliveries)
             return
         confirmations = map(self._ack_confirmed, deliveries)
         results = await asyncio.gather(*confirmations, return_exceptions=True)

@@ -1,7 +1,7 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,8 +59,8 @@ class Service(Protocol):
 
     project: str
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish a message and return its ID."""
+    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+        """Publish a message; what is returned waits for its ID."""
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and return their IDs."""
@@ -110,11 +110,11 @@ class PubSubService:
         )
         self._replies = ReplyInbox(client, publish=self.publish, read=self._read_replies)
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish a message and return its ID; see `MessagePublisher.publish`."""
+    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+        """Publish a message; see `MessagePublisher.publish`."""
         if self.client.schemas:
             encode_for(self.client.schemas.get(topic), [message])
-        return await self.publisher.publish(topic, message)
+        return self.publisher.publish(topic, message)
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and return their IDs."""

@@ -4,8 +4,9 @@ The proto-plus wrappers of `google.pubsub_v1` cost several times more per messag
 protobuf classes below them, so those are taken out once, here, and used everywhere else.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -50,6 +51,7 @@ JSON_ENCODING: Final = int(types.Encoding.JSON)
 MAX_REQUEST_BYTES: Final = 10_000_000
 """The service's limit for one Publish request, and so for one message."""
 MAX_PUBLISH_MESSAGES: Final = 1_000
+_LENGTH_DELIMITED: Final = 2
 MAX_ACK_IDS: Final = 2_500
 """Keeps an Acknowledge request under the service's 512 KiB."""
 
@@ -89,13 +91,14 @@ class Rpcs:
     streaming_pull: Callable[..., Any]
 
 
-_UNARY: Final[dict[str, tuple[str, Proto, Proto]]] = {
+# Publish takes what publish_request makes
+_UNARY: Final[dict[str, tuple[str, Proto | None, Proto]]] = {
     "create_topic": ("Publisher/CreateTopic", Topic, Topic),
     "get_topic": ("Publisher/GetTopic", GetTopicRequest, Topic),
     "update_topic": ("Publisher/UpdateTopic", UpdateTopicRequest, Topic),
     "delete_topic": ("Publisher/DeleteTopic", DeleteTopicRequest, Empty),
     "list_topics": ("Publisher/ListTopics", ListTopicsRequest, ListTopicsResponse),
-    "publish": ("Publisher/Publish", PublishRequest, PublishResponse),
+    "publish": ("Publisher/Publish", None, PublishResponse),
     "create_subscription": ("Subscriber/CreateSubscription", Subscription, Subscription),
     "get_subscription": ("Subscriber/GetSubscription", GetSubscriptionRequest, Subscription),
     "update_subscription": (
@@ -131,10 +134,34 @@ def bind(channel: Channel) -> Rpcs:
     return Rpcs(streaming_pull=streaming_pull, **unary)
 
 
-def _bind_unary(channel: Channel, method: str, request: Proto, response: Proto) -> Unary:
+def publish_request(topic: str, messages: Iterable[bytes]) -> bytes:
+    """Serialize a `PublishRequest` from messages that are serialized already.
+
+    A field of message type is its bytes behind a tag and a length
+    (https://protobuf.dev/programming-guides/encoding/#length-types). To copy 1,000 messages of 1
+    KiB into a request and serialize that takes ten times as long.
+    """
+    parts = [PublishRequest(topic=topic).SerializeToString()]
+    for message in messages:
+        parts.append(_messages_head(len(message)))
+        parts.append(message)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4_096)
+def _messages_head(size: int) -> bytes:
+    head = bytearray((PublishRequest.MESSAGES_FIELD_NUMBER << 3 | _LENGTH_DELIMITED,))
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
+
+
+def _bind_unary(channel: Channel, method: str, request: Proto | None, response: Proto) -> Unary:
     bound: Unary = channel.unary_unary(
         _path(method),
-        request_serializer=request.SerializeToString,
+        request_serializer=request.SerializeToString if request is not None else None,
         response_deserializer=response.FromString,
     )
     return bound

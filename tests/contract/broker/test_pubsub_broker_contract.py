@@ -20,6 +20,7 @@ from faststream_pubsub import (
     TopologyError,
 )
 from faststream_pubsub.annotations import PubSubMessage as Message
+from faststream_pubsub.wire import PublishRequest
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -298,7 +299,7 @@ async def test_concurrent_publishes_share_requests(bench, name):
         publish = client.rpcs.publish
 
         async def counted(request, **options):
-            requests.append(len(request.messages))
+            requests.append(len(PublishRequest.FromString(request).messages))
             return await publish(request, **options)
 
         client.rpcs = replace(client.rpcs, publish=counted)
