@@ -105,7 +105,8 @@ class Channel:
 
     def unary_unary(self, path: str, request_serializer: Any, response_deserializer: Any) -> Any:
         async def call(request: Any, **_: object) -> Any:
-            return response_deserializer(await self._server.call(path, request_serializer(request)))
+            data = request_serializer(request) if request_serializer else request
+            return response_deserializer(await self._server.call(path, data))
 
         return call
 

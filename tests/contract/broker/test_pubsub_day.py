@@ -1,4 +1,4 @@
-"""A day of streams that end, tokens that expire and calls that fail, by an injected clock."""
+"""Long stretches of time by an injected clock: a day of failures, handlers that take for ever."""
 
 import asyncio
 import itertools
@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 import grpc
+import pytest
 
 from faststream_pubsub import PubSubBroker
 from faststream_pubsub.annotations import PubSubMessage as Message
@@ -22,21 +23,95 @@ FAULTS = [
 ]
 
 
-def test_a_day_of_broken_streams_loses_and_hangs_no_message(monkeypatch):
-    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
-        runner.run(live_through_a_day(monkeypatch))
+@pytest.fixture
+def in_skipped_time(monkeypatch):
+    """Runs a scenario with a server in the process, in a loop that skips waits."""
+
+    def run(scenario):
+        async def with_server():
+            server = InProcessServer()
+
+            async def connect(**_):
+                address = Address(target="here", emulated=True)
+                return Connection(
+                    channel=server.channel(),
+                    project="p",
+                    address=address,
+                    open_channel=server.channel,
+                )
+
+            monkeypatch.setattr("faststream_pubsub.broker.connect", connect)
+            await scenario(server)
+
+        with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+            runner.run(with_server())
+
+    return run
 
 
-async def live_through_a_day(monkeypatch):
-    server = InProcessServer()
+@pytest.mark.parametrize("deadline_seconds", [10, 60])
+def test_handler_ten_times_slower_than_the_deadline_keeps_its_message(
+    in_skipped_time, deadline_seconds
+):
+    async def scenario(_server):
+        broker = PubSubBroker(logger=None)
+        began: Counter[int] = Counter()
+        ended: list[int] = []
 
-    async def connect(**_):
-        address = Address(target="here", emulated=True)
-        return Connection(
-            channel=server.channel(), project="p", address=address, open_channel=server.channel
-        )
+        @broker.subscriber("slow", ack_deadline_seconds=deadline_seconds, max_workers=10)
+        async def slow(number: int) -> None:
+            began[number] += 1
+            await asyncio.sleep(10 * deadline_seconds)
+            ended.append(number)
 
-    monkeypatch.setattr("faststream_pubsub.broker.connect", connect)
+        async with broker:
+            await broker.start()
+            # the last wait for their worker for ten times the deadline, too
+            await broker.publish_batch(*range(30), topic="slow")
+            await asyncio.sleep(40 * deadline_seconds)
+        assert sorted(ended) == list(range(30))
+        assert set(began.values()) == {1}
+
+    in_skipped_time(scenario)
+
+
+def test_what_waits_at_stop_is_with_another_subscriber_within_a_second(in_skipped_time):
+    async def scenario(_server):
+        broker, other = PubSubBroker(logger=None, graceful_timeout=5), PubSubBroker(logger=None)
+        stopped_at = 0.0
+        taken_over: list[float] = []
+        now = asyncio.get_running_loop().time
+
+        @broker.subscriber("work")
+        async def slow(_: int) -> None:
+            await asyncio.sleep(4)
+
+        @other.subscriber("work")
+        async def read(_: int) -> None:
+            taken_over.append(now() - stopped_at)
+
+        async with broker, other:
+            await broker.start()
+            await broker.publish_batch(*range(1_000), topic="work")
+            await asyncio.sleep(1)
+            await other.start()
+            await asyncio.sleep(1)
+            assert not taken_over
+            stopped_at = now()
+            await broker.stop()
+            await asyncio.sleep(60)
+        # one was with a handler, which had the time to end it
+        assert len(taken_over) == 999
+        assert max(taken_over) <= 1
+
+    in_skipped_time(scenario)
+
+
+def test_a_day_of_broken_streams_loses_and_hangs_no_message(in_skipped_time):
+    in_skipped_time(live_through_a_day)
+
+
+async def live_through_a_day(server):
     broker = PubSubBroker(logger=None)
     now, chance = asyncio.get_running_loop().time, random.Random(7)
     published_at: dict[int, float] = {}
