@@ -114,6 +114,7 @@ class PubSubPublisherConfig(PublisherUsecaseConfig):
     ordering_key: str
     reply_to: str
     skip_none: bool
+    batch: bool = False
     topic_schema: TopicSchema | None = None
 
 

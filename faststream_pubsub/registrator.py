@@ -184,6 +184,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         ordering_key: str = "",
         reply_to: str = "",
         skip_none: bool = False,
+        batch: bool = False,
         topic_schema: type[BaseModel] | TopicSchema | None = None,
         persistent: bool = True,
         title: str | None = None,
@@ -201,6 +202,8 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             reply_to: Topic that handlers of the messages reply to.
             skip_none: As a decorator, publish nothing when the handler returns None; else an
                 empty message is published, as with all of FastStream's brokers.
+            batch: As a decorator, publish each element of the handler's list as a message of its
+                own; with `skip_none`, an empty list publishes nothing.
             topic_schema: Pydantic model of the topic's messages, as for `subscriber`.
             persistent: Keep the publisher alive with its broker.
             title: AsyncAPI title.
@@ -216,6 +219,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
                 ordering_key=ordering_key,
                 reply_to=reply_to,
                 skip_none=skip_none,
+                batch=batch,
                 topic_schema=TopicSchema.of(topic_schema),
                 _outer_config=outer,
             ),
