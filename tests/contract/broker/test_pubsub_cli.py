@@ -16,6 +16,8 @@ MESSAGES = 300
 APP = """
 import asyncio, os, pathlib
 from faststream import FastStream
+from faststream_pubsub import PubSubBroker
+
 broker = PubSubBroker(logger=None)
 app = FastStream(broker, logger=None)
 log = pathlib.Path(os.environ["APP_LOG"])

@@ -76,7 +76,7 @@ async def test_message_whose_lease_ends_while_it_waits_is_left_for_its_next_deli
         await until(lambda: len(held_ack_ids(subscriber)) == 6)
         reading = subscriber.reading
         waiting = [d for d in reading._leases._held.values() if d.message.ordering_key == "l"]
-        reading._lose(waiting[:1])
+        reading._lose(waiting[:1], why="the test says so")
         reading._acknowledger.set_deadline(waiting[:1], 0)
         may_go_on.set()
         seen = await ended.wait_for(6)
