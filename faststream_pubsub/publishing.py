@@ -208,18 +208,24 @@ class MessagePublisher:
         try:
             message_ids = await self._request(topic, request)
         except grpc.aio.AioRpcError as error:
-            failure = PublishError(f"{topic}: {error.code().name}: {error.details()}")
-            # what is behind a failed message of a key would overtake it
-            behind = self._lane(topic, ordering_key).take_waiting() if ordering_key else []
-            _fail(wanted, failure)
-            self._fail(behind, failure)
+            told = f"{error.code().name}: {error.details()}"
+            self._give_up(topic, ordering_key, wanted, told)
         except asyncio.CancelledError:
             _fail(wanted, PublishError("the broker was stopped before"))
             raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+            self._give_up(topic, ordering_key, wanted, repr(error))
         else:
             for outgoing, message_id in zip(wanted, message_ids, strict=True):
                 if not outgoing.published.done():
                     outgoing.published.set_result(message_id)
+
+    def _give_up(self, topic: str, ordering_key: str, wanted: list[_Outgoing], told: str) -> None:
+        failure = PublishError(f"{topic}: {told}")
+        # what is behind a failed message of a key would overtake it
+        behind = self._lane(topic, ordering_key).take_waiting() if ordering_key else []
+        _fail(wanted, failure)
+        self._fail(behind, failure)
 
     async def _request(self, topic: str, request: bytes) -> list[str]:
         try:

@@ -161,7 +161,7 @@ def _messages_head(size: int) -> bytes:
 def _bind_unary(channel: Channel, method: str, request: Proto | None, response: Proto) -> Unary:
     bound: Unary = channel.unary_unary(
         _path(method),
-        request_serializer=request.SerializeToString if request is not None else None,
+        request_serializer=bytes if request is None else request.SerializeToString,
         response_deserializer=response.FromString,
     )
     return bound

@@ -116,3 +116,19 @@ async def test_none_of_a_batch_is_sent_if_one_message_is_too_big(bench, name, in
             await broker.publish_batch("small", "x" * 10_000_001, topic=name)
         await broker.publish("end", name)
         assert await inbox.wait_for(1) == ["end"]
+
+
+@pytest.mark.parametrize("target", ["embedded"], indirect=True)
+async def test_nobody_waits_for_ever_for_a_call_that_broke(bench, name):
+    def broken(_publish):
+        async def call(_request, **_options):
+            raise TypeError("not this")
+
+        return call
+
+    broker = bench.broker()
+    async with bench.running(broker):
+        wrap_publish(broker, broken)
+        async with asyncio.timeout(10):
+            with pytest.raises(PublishError, match="not this"):
+                await broker.publish("x", topic=name)
