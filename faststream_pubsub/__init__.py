@@ -1,5 +1,6 @@
 """A FastStream broker for Google Cloud Pub/Sub."""
 
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.broker import PubSubBroker
 from faststream_pubsub.errors import (
     AcknowledgeError,
@@ -38,5 +39,6 @@ __all__ = (
     "RetryPolicy",
     "SubscriptionHealth",
     "TestPubSubBroker",
+    "TopicSchema",
     "TopologyError",
 )

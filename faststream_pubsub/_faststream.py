@@ -8,7 +8,13 @@ that moves something breaks one file.
 from typing import Any
 
 from fast_depends.dependencies import Dependant as Dependency  # codespell:ignore
-from faststream._internal.basic_types import DecodedMessage, LoggerProto, SendableMessage
+from faststream._internal._compat import json_loads
+from faststream._internal.basic_types import (
+    AsyncFuncAny,
+    DecodedMessage,
+    LoggerProto,
+    SendableMessage,
+)
 from faststream._internal.broker import BrokerRouter, BrokerUsecase
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.broker.router import ArgsContainer, SubscriberRoute
@@ -22,6 +28,7 @@ from faststream._internal.configs import (
     UnderlyingDriverAnnotations,
 )
 from faststream._internal.constants import EMPTY
+from faststream._internal.context import Context as ContextField
 from faststream._internal.context import ContextRepo
 from faststream._internal.di import FastDependsConfig
 from faststream._internal.endpoint.call_wrapper import HandlerCallWrapper
@@ -32,9 +39,11 @@ from faststream._internal.endpoint.publisher import (
 )
 from faststream._internal.endpoint.publisher.fake import FakePublisher
 from faststream._internal.endpoint.subscriber import SubscriberSpecification, SubscriberUsecase
-from faststream._internal.endpoint.subscriber.call_item import CallsCollection
+from faststream._internal.endpoint.subscriber.call_item import CallsCollection, HandlerItem
+from faststream._internal.endpoint.subscriber.utils import MultiLock, default_filter
 from faststream._internal.endpoint.utils import ParserComposition, process_msg
-from faststream._internal.logger import DefaultLoggerStorage, make_logger_state
+from faststream._internal.logger import DefaultLoggerStorage, LoggerState, make_logger_state
+from faststream._internal.logger.logger_proxy import EmptyLoggerObject
 from faststream._internal.logger.logging import get_broker_logger
 from faststream._internal.parser import BatchCodecProto, CodecProto, DefaultCodec
 from faststream._internal.producer import ProducerProto
@@ -54,6 +63,7 @@ __all__ = (
     "Address",
     "ArgsContainer",
     "AsyncCallable",
+    "AsyncFuncAny",
     "BatchCodecProto",
     "BrokerConfig",
     "BrokerMiddleware",
@@ -61,18 +71,23 @@ __all__ = (
     "BrokerUsecase",
     "CallsCollection",
     "CodecProto",
+    "ContextField",
     "ContextRepo",
     "CustomCallable",
     "DecodedMessage",
     "DefaultCodec",
     "DefaultLoggerStorage",
     "Dependency",
+    "EmptyLoggerObject",
     "EnterType",
     "FakePublisher",
     "FastDependsConfig",
     "HandlerCallWrapper",
+    "HandlerItem",
     "IdGenerator",
     "LoggerProto",
+    "LoggerState",
+    "MultiLock",
     "ParserComposition",
     "ProducerProto",
     "PublisherMiddleware",
@@ -93,7 +108,9 @@ __all__ = (
     "UnderlyingDriverAnnotations",
     "change_producer",
     "clear_key",
+    "default_filter",
     "get_broker_logger",
+    "json_loads",
     "load_fastapi_parts",
     "make_logger_state",
     "process_msg",

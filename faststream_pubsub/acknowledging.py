@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,12 +22,6 @@ EXTENSION_PATIENCE_SECONDS: Final = 5.0
 _REST_SECONDS: Final = 0.01
 _TRANSIENT_PREFIX: Final = "TRANSIENT_"
 _DETAILS: Final = "grpc-status-details-bin"
-
-
-@dataclass(slots=True)
-class _Ack:
-    delivery: Delivery
-    confirmed: asyncio.Future[None] | None
 
 
 @dataclass(slots=True)
@@ -63,6 +57,7 @@ class Acknowledger:
         *,
         on_lost: Callable[[list[Delivery]], None],
         on_error: Callable[[str, BaseException], None],
+        on_failed: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Prepare an idle acknowledger.
 
@@ -71,12 +66,15 @@ class Acknowledger:
             subscription: Full name of the subscription.
             on_lost: Called with deliveries whose lease the service has given up.
             on_error: Called with a text when calls failed for good.
+            on_failed: Called with the number of messages that were not acknowledged.
         """
         self._client = client
         self._subscription = subscription
         self._on_lost = on_lost
         self._on_error = on_error
-        self._acks: Coalescer[_Ack] = Coalescer(
+        self._on_failed = on_failed
+        self._unconfirmed: dict[str, asyncio.Future[None]] = {}
+        self._acks: Coalescer[Delivery] = Coalescer(
             self._send_acks,
             max_items=wire.MAX_ACK_IDS,
             rest_seconds=_REST_SECONDS,
@@ -89,7 +87,11 @@ class Acknowledger:
 
     def ack(self, delivery: Delivery) -> None:
         """Acknowledge soon."""
-        self._acks.add(_Ack(delivery, None))
+        self._acks.add(delivery)
+
+    def ack_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge several soon."""
+        self._acks.extend(deliveries)
 
     async def ack_confirmed(self, delivery: Delivery) -> None:
         """Acknowledge and wait for the service's confirmation.
@@ -97,8 +99,9 @@ class Acknowledger:
         Raises:
             AcknowledgeError: The service refused, or could not be reached in time.
         """
-        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._acks.add(_Ack(delivery, confirmed))
+        confirmed = asyncio.get_running_loop().create_future()
+        self._unconfirmed[delivery.ack_id] = confirmed
+        self._acks.add(delivery)
         await confirmed
 
     def set_deadline(self, deliveries: Iterable[Delivery], seconds: int) -> None:
@@ -113,14 +116,16 @@ class Acknowledger:
                 await self._deadlines.flush()
         except TimeoutError as error:
             self._on_error("acknowledgements are lost, messages will be delivered again", error)
-            self._settle(self._acks.take_waiting(), lambda _: "the broker was stopped")
+            waiting = self._acks.take_waiting()
+            self._on_failed(len(waiting))
+            self._settle(waiting, lambda _: "the broker was stopped")
             await self._acks.abort()
             await self._deadlines.abort()
 
-    async def _send_acks(self, batch: list[_Ack]) -> None:
+    async def _send_acks(self, batch: list[Delivery]) -> None:
         request = wire.AcknowledgeRequest(
             subscription=self._subscription,
-            ack_ids=[ack.delivery.ack_id for ack in batch],
+            ack_ids=[delivery.ack_id for delivery in batch],
         )
         try:
             await with_retry(
@@ -134,29 +139,31 @@ class Acknowledger:
         else:
             self._settle(batch, lambda _: None)
 
-    def _after_failed_acks(self, batch: list[_Ack], error: grpc.aio.AioRpcError) -> None:
+    def _after_failed_acks(self, batch: list[Delivery], error: grpc.aio.AioRpcError) -> None:
         reasons = failed_ack_ids(error)
         if not reasons:
             self._on_error(f"{len(batch)} messages could not be acknowledged", error)
             told = f"{error.code().name}: {error.details()}"
+            self._on_failed(len(batch))
             self._settle(batch, lambda _: told)
             return
-        again = [a for a in batch if _is_transient(reasons, a.delivery)]
-        self._settle(
-            [a for a in batch if not _is_transient(reasons, a.delivery)],
-            lambda delivery: reasons.get(delivery.ack_id),
-        )
+        again = [delivery for delivery in batch if _is_transient(reasons, delivery)]
+        ended = [delivery for delivery in batch if not _is_transient(reasons, delivery)]
+        self._on_failed(sum(delivery.ack_id in reasons for delivery in ended))
+        self._settle(ended, lambda delivery: reasons.get(delivery.ack_id))
         self._acks.extend(again)
 
-    def _settle(self, batch: list[_Ack], reason_of: Callable[[Delivery], str | None]) -> None:
-        for ack in batch:
-            if ack.confirmed is None or ack.confirmed.done():
+    def _settle(self, batch: list[Delivery], reason_of: Callable[[Delivery], str | None]) -> None:
+        if not self._unconfirmed:
+            return
+        for delivery in batch:
+            confirmed = self._unconfirmed.pop(delivery.ack_id, None)
+            if confirmed is None or confirmed.done():
                 continue
-            if reason := reason_of(ack.delivery):
-                message_id = ack.delivery.message.message_id
-                ack.confirmed.set_exception(AcknowledgeError(message_id, reason))
+            if reason := reason_of(delivery):
+                confirmed.set_exception(AcknowledgeError(delivery.message_id, reason))
             else:
-                ack.confirmed.set_result(None)
+                confirmed.set_result(None)
 
     async def _send_deadlines(self, batch: list[_Deadline]) -> None:
         by_seconds: defaultdict[int, list[Delivery]] = defaultdict(list)
@@ -190,6 +197,9 @@ class Acknowledger:
         reasons = failed_ack_ids(error)
         if not reasons:
             self._on_error(f"{len(deliveries)} leases could not be set to {seconds} s", error)
+            if error.code() in wire.TRANSIENT:
+                for delivery in deliveries:
+                    delivery.extend_at = 0.0  # due at once
             return
         lost = [d for d in deliveries if d.ack_id in reasons and not _is_transient(reasons, d)]
         if seconds:

@@ -21,8 +21,10 @@ BINDING_VERSION: Final = "0.2.0"
 class PubSubAsyncAPI(AsyncAPI):
     """An `AsyncAPI` factory that adds Pub/Sub's bindings to documents of version 3.
 
-    Subscribers' channels say what the subscription is, as the extension `x-subscription`, in the
-    names of Pub/Sub's REST API; publishers' messages say ordering key and attributes.
+    Messages say their topic's schema, and those of publishers ordering key and attributes. Channels
+    of topics with a schema have its settings: the binding's JSON schema allows no others. What a
+    subscriber's subscription is stands in its channel as the extension `x-subscription`, in the
+    names of Pub/Sub's REST API.
     """
 
     def to_specification(self) -> Specification:
@@ -38,29 +40,35 @@ class PubSubAsyncAPI(AsyncAPI):
         return document  # type: ignore[no-any-return] # the same document
 
 
-def _bind(document: Any, endpoint: Any) -> None:  # noqa: ANN401 - FastStream has a class per version
+def _bind(document: Any, endpoint: PubSubSubscriber | PubSubPublisherUsecase) -> None:  # noqa: ANN401 - FastStream has a class per version
+    schema = endpoint.topic_schema
     for key in endpoint.schema():
         channel = document.channels[clear_key(key)]
-        match endpoint:
-            case PubSubSubscriber():
-                binding: dict[str, Any] = {"bindingVersion": BINDING_VERSION}
-                binding |= {"x-subscription": _settings(endpoint)}
-                channel.bindings = ChannelBinding(**{BINDING: binding})
-            case PubSubPublisherUsecase():
-                binding = {"bindingVersion": BINDING_VERSION}
-                channel.bindings = ChannelBinding(**{BINDING: binding})
-                for message in channel.messages.values():
-                    name = message.ref.rsplit("/", maxsplit=1)[-1]
-                    _bind_message(document.components.messages[_unescaped(name)], endpoint)
+        if isinstance(endpoint, PubSubSubscriber):
+            setattr(channel, "x-subscription", _settings(endpoint))
+        if schema is not None:
+            settings = {"encoding": "json", "name": schema.schema_id}
+            channel.bindings = ChannelBinding(**{BINDING: _binding(schemaSettings=settings)})
+        for message in channel.messages.values():
+            name = message.ref.rsplit("/", maxsplit=1)[-1]
+            described = document.components.messages[_unescaped(name)]
+            described.bindings = {BINDING: _message(endpoint)}
 
 
-def _bind_message(message: Any, publisher: PubSubPublisherUsecase) -> None:  # noqa: ANN401 - see above
-    binding: dict[str, Any] = {"bindingVersion": BINDING_VERSION}
-    if publisher.ordering_key:
-        binding["orderingKey"] = publisher.ordering_key
-    if publisher.attributes:
-        binding["attributes"] = publisher.attributes
-    message.bindings = {BINDING: binding}
+def _message(endpoint: PubSubSubscriber | PubSubPublisherUsecase) -> dict[str, Any]:
+    schema = endpoint.topic_schema
+    binding = _binding(schema={"name": schema.schema_id} if schema else None)
+    if isinstance(endpoint, PubSubPublisherUsecase):
+        binding |= _given(orderingKey=endpoint.ordering_key, attributes=endpoint.attributes)
+    return binding
+
+
+def _binding(**fields: object) -> dict[str, Any]:
+    return {"bindingVersion": BINDING_VERSION} | _given(**fields)
+
+
+def _given(**fields: object) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
 
 
 def _settings(subscriber: PubSubSubscriber) -> dict[str, Any]:

@@ -4,10 +4,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fast_depends import Provider, dependency_provider
-from faststream.message import gen_cor_id
+from faststream.exceptions import SetupError
 from faststream.middlewares import AckPolicy
 from faststream.response.publish_type import PublishType
-from faststream.security import BaseSecurity
+from faststream.security import (
+    SASLGSSAPI,
+    BaseSecurity,
+    SASLPlaintext,
+    SASLScram256,
+    SASLScram512,
+)
 from faststream.specification.schema import BrokerSpec
 
 from faststream_pubsub._faststream import (
@@ -24,17 +30,22 @@ from faststream_pubsub._faststream import (
     SendableMessage,
     UnderlyingDriverAnnotations,
 )
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.config import PubSubBrokerConfig
-from faststream_pubsub.connection import SERVICE_TARGET, connect
+from faststream_pubsub.connection import SERVICE_TARGET, Credentials, connect
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.flow import PublishFlow
+from faststream_pubsub.ids import make_correlation_id
 from faststream_pubsub.logs import make_pubsub_logger_state
 from faststream_pubsub.message import PubSubMessage
+from faststream_pubsub.names import resource_path
 from faststream_pubsub.producer import PubSubProducer
+from faststream_pubsub.publisher import PubSubPublisherUsecase
 from faststream_pubsub.registrator import PubSubRegistrator
 from faststream_pubsub.response import PubSubPublishCommand
-from faststream_pubsub.service import PubSubService, Service
+from faststream_pubsub.service import PubSubService, Rights, Service
+from faststream_pubsub.settings import check_range
 from faststream_pubsub.subscriber import PubSubSubscriber
 from faststream_pubsub.watchdog import PubSubHealth
 
@@ -50,13 +61,17 @@ _PUBLISH_FLOW = PublishFlow()
 class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBrokerConfig]):
     """FastStream broker for Google Cloud Pub/Sub."""
 
+    _has_whole_names = True
+
     def __init__(  # noqa: PLR0913 - FastStream's brokers take their settings as arguments
         self,
         project: str | None = None,
         *,
         emulator_host: str | None = None,
         target: str | None = None,
+        credentials: Credentials | None = None,
         autocreate: bool = True,
+        autoupdate: bool = False,
         publish_patience_seconds: float = 60.0,
         publish_flow: PublishFlow = _PUBLISH_FLOW,
         publish_compression_bytes: int | None = None,
@@ -68,7 +83,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         middlewares: Sequence[BrokerMiddleware[Any, Any]] = (),
         routers: Iterable[PubSubRegistrator] = (),
         ack_policy: AckPolicy = EMPTY,
-        id_generator: IdGenerator = gen_cor_id,
+        id_generator: IdGenerator = make_correlation_id,
         # AsyncAPI
         specification_url: str | None = None,
         protocol: str | None = None,
@@ -94,7 +109,11 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             emulator_host: `host:port` of an emulator; else PUBSUB_EMULATOR_HOST, which is read
                 when the broker connects.
             target: `host:port` of the service, a regional endpoint for instance.
+            credentials: Credentials of google-auth, or a whole `grpc.ChannelCredentials` (other
+                root certificates, mTLS); else the default ones. An emulator is asked without.
             autocreate: Create topics and subscriptions that are absent.
+            autoupdate: Change subscriptions that are there to what is declared; else a difference
+                is told as a warning. What can't be changed is an error either way.
             publish_patience_seconds: How long a publish is tried again after transient errors.
             publish_flow: Limits of what is published and not confirmed yet, and what happens there.
             publish_compression_bytes: Compress publish requests of this size and above with gzip:
@@ -113,7 +132,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             protocol_version: AsyncAPI protocol version.
             description: AsyncAPI description.
             tags: AsyncAPI tags.
-            security: AsyncAPI security; the connection itself uses default credentials.
+            security: What AsyncAPI says of security; the connection itself uses `credentials`.
             logger: Logger, or None for none.
             log_level: Level of ordinary records.
             apply_types: Validate handlers' arguments by their annotations.
@@ -122,9 +141,20 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             context: Context repository.
             underlying_driver_annotations: Classes that handlers must not ask for by type.
         """
+        check_range("publish_patience_seconds", publish_patience_seconds, 0, 600)
+        if publish_compression_bytes is not None:
+            check_range("publish_compression_bytes", publish_compression_bytes, 0, 10_000_000)
+        if graceful_timeout is not None:
+            check_range("graceful_timeout", graceful_timeout, 0, 86_400)
+        if isinstance(security, SASLPlaintext | SASLScram256 | SASLScram512 | SASLGSSAPI):
+            raise SetupError(
+                f"security={type(security).__name__}: Pub/Sub knows no such login; pass "
+                "credentials=, and a BaseSecurity or SASLOAuthBearer for the AsyncAPI document.",
+            )
         self._project = project
         self._emulator_host = emulator_host
         self._target = target
+        self._credentials = credentials
         self._publish_options: dict[str, Any] = {
             "publish_patience_seconds": publish_patience_seconds,
             "publish_flow": publish_flow,
@@ -134,6 +164,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             routers=routers,
             config=PubSubBrokerConfig(
                 autocreate=autocreate,
+                autoupdate=autoupdate,
                 producer=PubSubProducer(parser, decoder),
                 broker_middlewares=middlewares,
                 broker_parser=parser,
@@ -170,13 +201,20 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         that is created later.
 
         Raises:
+            SetupError: A publisher's topic, with all prefixes, can't be one.
             ConnectError: No project or no credentials.
             TopologyError: A topic or subscription can't be created or is different.
         """
+        for publisher in self.publishers:
+            if isinstance(publisher, PubSubPublisherUsecase):
+                publisher.check_names(is_whole=True)
         await self.connect()
-        for subscriber in self.subscribers:
-            if isinstance(subscriber, PubSubSubscriber):
-                await subscriber.ensure()
+        await self._declare_schemas()
+        declared = [one for one in self.subscribers if isinstance(one, PubSubSubscriber)]
+        for subscriber in declared:
+            await subscriber.ensure()
+        for subscriber in declared:
+            await subscriber.keep_letters()
 
     async def start(self) -> None:
         """Connect, make sure that subscriptions are there, and begin to read them.
@@ -269,7 +307,10 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             reply_to=reply_to,
             _publish_type=PublishType.PUBLISH,
         )
-        message_id: str = await self._basic_publish(cmd, producer=self.config.producer)
+        own: PubSubBrokerConfig = self.config.broker_config
+        if not self.middlewares:
+            return await own.producer.send(cmd)
+        message_id: str = await self._basic_publish(cmd, producer=own.producer)
         return message_id
 
     async def publish_batch(  # type: ignore[override] # FastStream's brokers name the target
@@ -335,11 +376,28 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         reply: PubSubMessage = await self._basic_request(cmd, producer=self.config.producer)
         return reply
 
+    async def _declare_schemas(self) -> None:
+        own: PubSubBrokerConfig = self.config.broker_config
+        service = own.service
+        schemas: dict[str, TopicSchema] = {}
+        for one in (*self.subscribers, *self.publishers):
+            if isinstance(one, PubSubSubscriber | PubSubPublisherUsecase) and one.topic_schema:
+                topic = resource_path(service.project, "topics", one.topic)
+                known = schemas.setdefault(topic, one.topic_schema)
+                if known.definition != one.topic_schema.definition:
+                    raise SetupError(
+                        f"{topic} is declared with two schemas, {known.model.__name__} and "
+                        f"{one.topic_schema.model.__name__}: a topic has one.",
+                    )
+        rights = Rights(create=own.autocreate, update=own.autoupdate)
+        await service.declare_schemas(schemas, rights)
+
     async def _connect(self) -> Service:
         connection = await connect(
             project=self._project,
             emulator_host=self._emulator_host,
             target=self._target,
+            credentials=self._credentials,
         )
         own: PubSubBrokerConfig = self.config.broker_config
         service = PubSubService(

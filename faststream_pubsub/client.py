@@ -1,11 +1,13 @@
 """The service as this package uses it: retried calls, and topology that is there when needed."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 import grpc
 
 from faststream_pubsub import wire
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.backoff import full_jitter
 from faststream_pubsub.connection import Connection
 from faststream_pubsub.errors import TopologyError
@@ -19,7 +21,7 @@ SETUP_PATIENCE_SECONDS: Final = 30.0
 async def with_retry(
     client: "PubSubClient",
     rpc: str,
-    request: Proto,
+    request: Proto | bytes,
     *,
     patience_seconds: float,
     timeout_seconds: float = CALL_TIMEOUT_SECONDS,
@@ -68,6 +70,7 @@ class PubSubClient:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.rpcs: Rpcs = wire.bind(connection.channel)
+        self.schemas: dict[str, TopicSchema] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def topic_path(self, topic: str) -> str:
@@ -78,50 +81,80 @@ class PubSubClient:
         """Full name of a subscription of this project."""
         return resource_path(self.connection.project, "subscriptions", subscription)
 
+    def schema_path(self, schema: TopicSchema) -> str:
+        """Full name of a schema of this project."""
+        return resource_path(self.connection.project, "schemas", schema.schema_id)
+
     async def ensure_topic(self, path: str) -> None:
-        """Create a topic unless it is there."""
+        """Create a topic unless it is there, with its schema if it has one.
+
+        Raises:
+            TopologyError: It can't be created.
+        """
+        wanted = wire.Topic(name=path)
+        if schema := self.schemas.get(path):
+            wanted.schema_settings.schema = self.schema_path(schema)
+            wanted.schema_settings.encoding = wire.JSON_ENCODING
         try:
-            await self._setup_call("create_topic", wire.Topic(name=path))
+            await self.setup_call("create_topic", wanted)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
-                raise TopologyError(f"can't create {path}: {_told(error)}") from error
+                raise TopologyError(f"can't create {path}: {told(error)}") from error
 
-    async def ensure_subscription(self, wanted: Proto) -> None:
+    async def ensure_subscription(self, wanted: Proto) -> Proto | None:
         """Create a subscription unless it is there.
 
         Args:
             wanted: A `google.pubsub.v1.Subscription`.
 
+        Returns:
+            The one that was there already, if any.
+
         Raises:
             TopologyError: It can't be created, or it is there on another topic.
         """
         try:
-            await self._setup_call("create_subscription", wanted)
+            await self.setup_call("create_subscription", wanted)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
-                raise TopologyError(f"can't create {wanted.name}: {_told(error)}") from error
-            await self.check_subscription(wanted)
+                raise TopologyError(f"can't create {wanted.name}: {told(error)}") from error
+            return await self.find_subscription(wanted)
+        return None
 
-    async def check_subscription(self, wanted: Proto) -> None:
-        """Check that a subscription is there and reads the wanted topic.
+    async def find_subscription(self, wanted: Proto) -> Proto:
+        """Get a subscription that must be there and read the wanted topic.
 
         Raises:
             TopologyError: It is absent, can't be read, or belongs to another topic.
         """
         request = wire.GetSubscriptionRequest(subscription=wanted.name)
         try:
-            found = await self._setup_call("get_subscription", request)
+            found = await self.setup_call("get_subscription", request)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise TopologyError(
                     f"{wanted.name} does not exist: create it, or set autocreate=True.",
                 ) from error
-            raise TopologyError(f"can't read {wanted.name}: {_told(error)}") from error
+            raise TopologyError(f"can't read {wanted.name}: {told(error)}") from error
         if wanted.topic and found.topic != wanted.topic:
             raise TopologyError(
                 f"{wanted.name} exists on {found.topic}, but the subscriber declares "
                 f"{wanted.topic}: use another subscription name, or delete the old subscription.",
             )
+        return found
+
+    async def update_subscription(self, wanted: Proto, fields: Iterable[str]) -> None:
+        """Change fields of a subscription.
+
+        Raises:
+            TopologyError: The service refused.
+        """
+        request = wire.UpdateSubscriptionRequest(subscription=wanted)
+        request.update_mask.paths.extend(fields)
+        try:
+            await self.setup_call("update_subscription", request)
+        except grpc.aio.AioRpcError as error:
+            raise TopologyError(f"can't update {wanted.name}: {told(error)}") from error
 
     async def ping(self, timeout_seconds: float) -> bool:
         """Tell whether the server answers; a refusal is an answer too."""
@@ -147,9 +180,11 @@ class PubSubClient:
         """Close all channels."""
         await asyncio.gather(*self._closing, self.connection.channel.close())
 
-    async def _setup_call(self, rpc: str, request: Proto) -> Proto:
+    async def setup_call(self, rpc: str, request: Proto) -> Proto:
+        """Call what makes or looks at resources, again after transient errors."""
         return await with_retry(self, rpc, request, patience_seconds=SETUP_PATIENCE_SECONDS)
 
 
-def _told(error: grpc.aio.AioRpcError) -> str:
+def told(error: grpc.aio.AioRpcError) -> str:
+    """What the service said."""
     return f"{error.code().name}: {error.details()}"

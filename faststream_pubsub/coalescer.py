@@ -11,16 +11,19 @@ Item = TypeVar("Item")
 class Coalescer(Generic[Item]):
     """Sends what is waiting in one call; what comes while it is in flight goes with the next.
 
-    Alone, an item leaves at once; under load, batches grow by themselves. The order of items is
-    the order of calls. The task lives only as long as there is something to send.
+    Alone, an item leaves at once; under load, batches grow by themselves, and once there are more
+    items than go into one call, further calls are in flight at the same time if that is allowed.
+    With one in flight, the order of items is the order of calls. Tasks live only as long as there
+    is something to send.
     """
 
     __slots__ = (
+        "_max_in_flight",
         "_max_items",
         "_max_weight",
         "_rest_seconds",
         "_send",
-        "_task",
+        "_tasks",
         "_waiting",
         "_weigh",
     )
@@ -33,6 +36,7 @@ class Coalescer(Generic[Item]):
         weigh: Callable[[Item], int] | None = None,
         max_weight: int = 0,
         rest_seconds: float = 0.0,
+        max_in_flight: int = 1,
     ) -> None:
         """Prepare an idle coalescer.
 
@@ -42,6 +46,7 @@ class Coalescer(Generic[Item]):
             weigh: Weight of an item, bytes for instance; None if only the count matters.
             max_weight: Most weight in one call, if there is more than one item.
             rest_seconds: Pause after a call, so that more items gather for the next.
+            max_in_flight: Most calls at a time.
         """
         self._send = send
         self._max_items = max_items
@@ -49,26 +54,27 @@ class Coalescer(Generic[Item]):
         self._max_weight = max_weight
         self._rest_seconds = rest_seconds
         self._waiting: deque[Item] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._max_in_flight = max_in_flight
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is in flight."""
-        return self._task is None
+        return not self._tasks
 
     def add(self, item: Item) -> None:
         """Queue one item."""
         self._waiting.append(item)
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain())
+        if not self._tasks or len(self._waiting) > self._max_items:
+            self._begin()
 
     def extend(self, items: Sequence[Item]) -> None:
         """Queue several items, kept in order."""
         if not items:
             return
         self._waiting.extend(items)
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain())
+        if not self._tasks or len(self._waiting) > self._max_items:
+            self._begin()
 
     def take_waiting(self) -> list[Item]:
         """Take back what has not been sent yet."""
@@ -78,15 +84,22 @@ class Coalescer(Generic[Item]):
 
     async def flush(self) -> None:
         """Wait until everything that was queued has been sent."""
-        while self._task is not None:
-            await asyncio.shield(self._task)
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
 
     async def abort(self) -> None:
         """Drop what waits and cancel what is in flight."""
         self._waiting.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def _begin(self) -> None:
+        wanted = min(self._max_in_flight, 1 + len(self._waiting) // self._max_items)
+        while len(self._tasks) < wanted:
+            task = asyncio.create_task(self._drain())
+            self._tasks.add(task)
 
     async def _drain(self) -> None:
         try:
@@ -95,7 +108,8 @@ class Coalescer(Generic[Item]):
                 if self._rest_seconds:
                     await asyncio.sleep(self._rest_seconds)
         finally:
-            self._task = None
+            # a callback would be too late for what is added before it runs
+            self._tasks -= {asyncio.current_task()}
 
     def _next_batch(self) -> list[Item]:
         waiting = self._waiting

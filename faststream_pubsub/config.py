@@ -14,6 +14,7 @@ from faststream_pubsub._faststream import (
     UnderlyingDriverAnnotation,
     UnderlyingDriverAnnotations,
 )
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.producer import PubSubProducer
 from faststream_pubsub.service import Service
 from faststream_pubsub.settings import SubscriptionSettings
@@ -47,6 +48,7 @@ class PubSubBrokerConfig(BrokerConfig):
     """What subscribers and publishers share with their broker."""
 
     autocreate: bool = True
+    autoupdate: bool = False
     producer: PubSubProducer = field(default_factory=lambda: PubSubProducer(None, None))
     connected_service: Service | None = field(default=None, init=False, repr=False)
     default_driver_annotations: UnderlyingDriverAnnotations = field(
@@ -83,6 +85,7 @@ class PubSubSubscriberConfig(SubscriberUsecaseConfig):
     topic: str
     subscription: str
     settings: SubscriptionSettings
+    topic_schema: TopicSchema | None = None
 
     @property
     def ack_policy(self) -> AckPolicy:
@@ -111,6 +114,8 @@ class PubSubPublisherConfig(PublisherUsecaseConfig):
     ordering_key: str
     reply_to: str
     skip_none: bool
+    batch: bool = False
+    topic_schema: TopicSchema | None = None
 
 
 @dataclass(kw_only=True)

@@ -5,11 +5,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 
 from faststream_pubsub.errors import ConnectError
+
+# google.auth.credentials.Credentials or grpc.ChannelCredentials, neither of which has types
+Credentials: TypeAlias = Any
 
 SERVICE_TARGET: Final = "pubsub.googleapis.com:443"
 EMULATOR_PROJECT: Final = "local-project"
@@ -85,8 +88,15 @@ async def connect(
     project: str | None,
     emulator_host: str | None,
     target: str | None,
+    credentials: Credentials | None = None,
 ) -> Connection:
     """Open a channel. It connects lazily, so an absent server shows with the first call.
+
+    Args:
+        project: Project ID; else from the environment, else that of the credentials.
+        emulator_host: `host:port` of an emulator, which is asked without credentials.
+        target: `host:port` of the service.
+        credentials: Of google-auth, or a whole `grpc.ChannelCredentials`; else the default ones.
 
     Raises:
         ConnectError: No credentials, or no project.
@@ -99,13 +109,13 @@ async def connect(
             project or EMULATOR_PROJECT,
             address,
         )
-    credentials, found_project = await asyncio.to_thread(_default_credentials)
+    channel_credentials, found_project = await asyncio.to_thread(_secured, credentials)
     if not (project := project or found_project):
         raise ConnectError(
             f"no Google Cloud project: pass PubSubBroker(project=...) or set {PROJECT_VARIABLE}.",
         )
     open_channel = partial(
-        grpc.aio.secure_channel, address.target, credentials, (*_OPTIONS, *_KEEPALIVE)
+        grpc.aio.secure_channel, address.target, channel_credentials, (*_OPTIONS, *_KEEPALIVE)
     )
     return _over(open_channel, project, address)
 
@@ -119,11 +129,37 @@ def _over(open_channel: Callable[[], Any], project: str, address: Address) -> Co
     )
 
 
+def _secured(credentials: Credentials | None) -> tuple[Any, str | None]:
+    if credentials is None:
+        found, project = _default_credentials()
+        return authorized(found), project
+    if isinstance(credentials, grpc.ChannelCredentials):
+        return credentials, None
+    return authorized(credentials), getattr(credentials, "project_id", None)
+
+
+def authorized(credentials: Any, *, root_certificates: bytes | None = None) -> Any:  # noqa: ANN401 - neither grpc nor google-auth has types
+    """Channel credentials of credentials of google-auth, which refresh their token by themselves.
+
+    Args:
+        credentials: `google.auth.credentials.Credentials`.
+        root_certificates: Whom to trust, PEM; the usual ones if left out.
+    """
+    from google.auth.credentials import with_scopes_if_required  # noqa: PLC0415 - not needed, and not loaded, with an emulator
+    from google.auth.transport.grpc import AuthMetadataPlugin  # noqa: PLC0415 - as above
+    from google.auth.transport.requests import Request  # noqa: PLC0415 - as above
+
+    scoped = with_scopes_if_required(credentials, _SCOPES)  # type: ignore[no-untyped-call] # google-auth has no types there
+    plugin = AuthMetadataPlugin(scoped, Request())  # type: ignore[no-untyped-call] # as above
+    return grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(root_certificates),
+        grpc.metadata_call_credentials(plugin),
+    )
+
+
 def _default_credentials() -> tuple[Any, str | None]:
-    import google.auth  # noqa: PLC0415 - not needed, and not loaded, with an emulator
-    from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415
-    from google.auth.transport.grpc import AuthMetadataPlugin  # noqa: PLC0415
-    from google.auth.transport.requests import Request  # noqa: PLC0415
+    import google.auth  # noqa: PLC0415 - as above
+    from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415 - as above
 
     try:
         credentials, project = google.auth.default(scopes=_SCOPES)
@@ -132,10 +168,4 @@ def _default_credentials() -> tuple[Any, str | None]:
             "no Google Cloud credentials: run `gcloud auth application-default login`, set "
             f"GOOGLE_APPLICATION_CREDENTIALS, or set {EMULATOR_VARIABLE} for an emulator.",
         ) from error
-    plugin = AuthMetadataPlugin(credentials, Request())  # type: ignore[no-untyped-call] # google-auth has no types there
-    call_credentials = grpc.metadata_call_credentials(plugin)
-    channel_credentials = grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(),
-        call_credentials,
-    )
-    return channel_credentials, project
+    return credentials, project

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from faststream_pubsub.backoff import spread
@@ -14,8 +14,8 @@ _HISTORY = 256
 class Settler(Protocol):
     """Whoever can tell the service what became of a delivery."""
 
-    async def ack(self, delivery: "Delivery") -> None:
-        """Done: don't deliver it again."""
+    def ack(self, delivery: "Delivery") -> Awaitable[None] | None:
+        """Done: don't deliver it again. What is returned waits for the confirmation, if any."""
 
     async def ack_all(self, deliveries: Sequence["Delivery"]) -> None:
         """Acknowledge several."""
@@ -38,12 +38,15 @@ class Delivery:
 
     Attributes:
         message: The `google.pubsub.v1.PubsubMessage`.
+        message_id: Its ID.
         ack_id: Handle of this delivery.
         attempt: Which delivery this is, from 1, where the subscription has a dead-letter policy;
             else 0.
         subscription: Full name of the subscription.
         delivered_at: Monotonic seconds.
         extend_at: Monotonic seconds at which the lease is due for extension.
+        nacked: It will be delivered again, as it was nacked or its lease has ended.
+        settling: The service is being asked to confirm an ack of this very `ack_id`.
     """
 
     __slots__ = (
@@ -52,8 +55,10 @@ class Delivery:
         "delivered_at",
         "extend_at",
         "message",
+        "message_id",
         "nacked",
         "settler",
+        "settling",
         "subscription",
     )
 
@@ -67,6 +72,7 @@ class Delivery:
         settler: Settler,
     ) -> None:
         self.message = message
+        self.message_id: str = message.message_id
         self.ack_id = ack_id
         self.attempt = attempt
         self.subscription = subscription
@@ -74,9 +80,10 @@ class Delivery:
         self.delivered_at = 0.0
         self.extend_at = 0.0
         self.nacked = False
+        self.settling = False
 
     def __repr__(self) -> str:
-        return f"Delivery(message_id={self.message.message_id!r}, attempt={self.attempt})"
+        return f"Delivery(message_id={self.message_id!r}, attempt={self.attempt})"
 
 
 Batch: TypeAlias = tuple[Delivery, ...]
@@ -86,7 +93,9 @@ Batch: TypeAlias = tuple[Delivery, ...]
 class LeaseTable:
     """The deliveries that this client holds, and when each lease has to be extended.
 
-    Times are monotonic seconds, given by the caller.
+    A message is held once: when it is delivered again while a copy is held, because its lease has
+    ended on the server's side, the copy goes on under the new `ack_id`. Times are monotonic
+    seconds, given by the caller.
     """
 
     def __init__(self, *, lease_seconds: int, longest_seconds: float) -> None:
@@ -100,7 +109,7 @@ class LeaseTable:
         return len(self._held)
 
     def __contains__(self, delivery: Delivery) -> bool:
-        return delivery.ack_id in self._held
+        return self._held.get(delivery.message_id) is delivery
 
     @property
     def lease_seconds(self) -> int:
@@ -111,19 +120,39 @@ class LeaseTable:
         needed = ranked[int(0.99 * (len(ranked) - 1))]
         return int(min(600, max(self._shortest_seconds, needed)))
 
-    def begin(self, deliveries: Iterable[Delivery], *, now: float) -> None:
-        """Take over deliveries that have just arrived under the shortest lease."""
+    def begin(self, deliveries: Iterable[Delivery], *, now: float) -> list[Delivery]:
+        """Take over deliveries that have just arrived under the shortest lease.
+
+        Returns:
+            Those of messages that are not held already.
+        """
         extend_at = now + spread(self._shortest_seconds, low=0.4, high=0.6)
+        begun = []
         for delivery in deliveries:
+            held = self._held.get(delivery.message_id)
+            if held is not None and not held.settling:
+                held.ack_id, held.attempt = delivery.ack_id, delivery.attempt
+                held.extend_at = extend_at
+                continue
+            if held is not None:
+                self.end(held)
             delivery.delivered_at = now
             delivery.extend_at = extend_at
-            self._held[delivery.ack_id] = delivery
+            self._held[delivery.message_id] = delivery
             self.held_bytes += len(delivery.message.data)
+            begun.append(delivery)
+        return begun
 
     def end(self, delivery: Delivery) -> None:
         """Let go of a delivery; once is enough."""
-        if self._held.pop(delivery.ack_id, None) is not None:
+        if delivery in self:
+            del self._held[delivery.message_id]
             self.held_bytes -= len(delivery.message.data)
+
+    def end_these(self, deliveries: Iterable[Delivery]) -> None:
+        """Let go of several."""
+        for delivery in deliveries:
+            self.end(delivery)
 
     def end_all(self) -> list[Delivery]:
         """Let go of everything and return it."""
@@ -131,6 +160,10 @@ class LeaseTable:
         self._held.clear()
         self.held_bytes = 0
         return held
+
+    def at_least(self, seconds: int) -> None:
+        """Ask for no lease below this."""
+        self._shortest_seconds = max(self._shortest_seconds, seconds)
 
     def learn(self, handling_seconds: float) -> None:
         """Remember how long a handler took."""

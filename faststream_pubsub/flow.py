@@ -1,13 +1,15 @@
 """How much may be on its way to the service at a time."""
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from faststream.exceptions import SetupError
 
 from faststream_pubsub.errors import FlowControlError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +41,21 @@ class PublishFlow:
             )
 
 
-class FlowGate:
+class FlowGate(Generic[Item]):
     """Counts what is on its way, and holds back what is too much."""
 
-    def __init__(self, limits: PublishFlow) -> None:
+    def __init__(self, limits: PublishFlow, begin: Callable[[Item], bool]) -> None:
+        """Open the gate.
+
+        Args:
+            limits: What may be on its way.
+            begin: Called with what has waited when there is room for it; False: it gave up.
+        """
         self._limits = limits
+        self._begin = begin
         self._messages = 0
         self._bytes = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, Item]] = deque()
 
     def enter(self, size_bytes: int) -> bool:
         """Let a message through, or return False where it has to `wait`.
@@ -66,18 +75,15 @@ class FlowGate:
         self._count(size_bytes)
         return True
 
-    async def wait(self, size_bytes: int) -> None:
-        """Wait for room behind all who wait already, and take it."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size_bytes, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave(1, size_bytes)
-            else:
-                self._admit()
-            raise
+    def wait(self, size_bytes: int, item: Item) -> None:
+        """Have an item begun when there is room, behind all that wait already."""
+        self._waiting.append((size_bytes, item))
+
+    def take_waiting(self) -> list[Item]:
+        """Take back what waits."""
+        items = [item for _, item in self._waiting]
+        self._waiting.clear()
+        return items
 
     def leave(self, messages: int, size_bytes: int) -> None:
         """Make room for others."""
@@ -87,11 +93,10 @@ class FlowGate:
 
     def _admit(self) -> None:
         waiting = self._waiting
-        while waiting and (waiting[0][1].done() or self._has_room(waiting[0][0])):
-            size_bytes, turn = waiting.popleft()
-            if not turn.done():
+        while waiting and self._has_room(waiting[0][0]):
+            size_bytes, item = waiting.popleft()
+            if self._begin(item):
                 self._count(size_bytes)
-                turn.set_result(None)
 
     def _has_room(self, size_bytes: int) -> bool:
         return self._messages == 0 or (

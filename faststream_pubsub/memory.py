@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Final, TypeAlias
 from faststream.exceptions import SubscriberNotFound
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.connection import EMULATOR_PROJECT
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue
 from faststream_pubsub.errors import PubSubError
 from faststream_pubsub.filters import compile_filter
+from faststream_pubsub.message import REPLY_TO
 from faststream_pubsub.names import resource_path
-from faststream_pubsub.parser import REPLY_TO
 from faststream_pubsub.pulling import Handler, Log, Source, dead_letter
+from faststream_pubsub.service import Rights, encode_for
 from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.subscriber import PubSubSubscriber
 from faststream_pubsub.watchdog import SubscriptionHealth
@@ -67,6 +69,8 @@ class MemoryService:
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Deliver messages and wait until they are settled."""
+        schemas = (one.topic_schema for one in self._readers(topic))
+        encode_for(next(filter(None, schemas), None), messages)
         for message in messages:
             message.message_id = str(next(self._ids))
             message.publish_time.CopyFrom(_now())
@@ -99,8 +103,14 @@ class MemoryService:
         finally:
             del self._replies[reply_to]
 
-    async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
+    async def declare_schemas(self, schemas: Mapping[str, TopicSchema], rights: Rights) -> None:
+        """Subscribers bring the schemas of their topics; nothing validates messages."""
+
+    async def ensure(self, wanted: Proto, rights: Rights, log: Log) -> None:
         """Everything is there."""
+
+    async def keep_letters(self, topic: str) -> None:
+        """Letters go to the handlers that read them."""
 
     def read(self, source: Source, settings: SubscriptionSettings, log: Log) -> "MemoryReading":
         """Prepare to read a subscription."""

@@ -1,15 +1,37 @@
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
-from faststream.message import StreamMessage
+from faststream.message import AckStatus, StreamMessage
 
 from faststream_pubsub.deliveries import Batch, Delivery
+from faststream_pubsub.errors import AcknowledgeError
+
+CONTENT_TYPE: Final = "content-type"
+CORRELATION_ID: Final = "correlation_id"
+REPLY_TO: Final = "reply_to"
 
 
 class PubSubMessage(StreamMessage[Delivery]):
     """A message from Pub/Sub, settled by `ack`, `nack` or `reject`; the first one counts."""
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> "PubSubMessage":
+        """Wrap a delivery. The body is the data as it came; the rest is in attributes."""
+        message = delivery.message
+        attributes = attributes_of(delivery)
+        message_id = delivery.message_id
+        return cls(
+            raw_message=delivery,
+            body=message.data,
+            headers=attributes,
+            reply_to=attributes.get(REPLY_TO, ""),
+            content_type=attributes.get(CONTENT_TYPE),
+            correlation_id=attributes.get(CORRELATION_ID) or message_id,
+            message_id=message_id,
+        )
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -42,11 +64,18 @@ class PubSubMessage(StreamMessage[Delivery]):
         """Acknowledge.
 
         Raises:
-            AcknowledgeError: The service did not confirm (exactly-once subscriptions only).
+            AcknowledgeError: The service did not confirm (exactly-once subscriptions only). The
+                message is settled all the same: it may come again.
         """
         if self.committed is None:
-            await self.raw_message.settler.ack(self.raw_message)
-        await super().ack()
+            confirmation = self.raw_message.settler.ack(self.raw_message)
+            if confirmation is not None:
+                try:
+                    await confirmation
+                except AcknowledgeError:
+                    self.committed = AckStatus.NACKED
+                    raise
+            self.committed = self.committed or AckStatus.ACKED
 
     async def nack(self, delay_seconds: int = 0) -> None:
         """Have it delivered again.
@@ -90,22 +119,26 @@ class PubSubBatchMessage(StreamMessage[Batch]):
     """Messages that a handler takes together.
 
     `ack`, `nack` and `reject` settle those of `messages` that the handler has not settled itself.
-
-    Attributes:
-        messages: The messages, in the order of their delivery.
     """
 
-    messages: tuple[PubSubMessage, ...] = ()
+    @cached_property
+    def messages(self) -> tuple[PubSubMessage, ...]:
+        """The messages, in the order of their delivery; they are made for who looks at them."""
+        return tuple(PubSubMessage.of(delivery) for delivery in self.raw_message)
 
     async def ack(self) -> None:
         """Acknowledge what is not settled yet.
 
         Raises:
             AcknowledgeError: The service did not confirm all (exactly-once subscriptions only).
+                The batch is settled all the same: parts of it may come again.
         """
-        if self.committed is None and (left := self._unsettled()):
-            raw = [message.raw_message for message in left]
-            await raw[0].settler.ack_all(raw)
+        if self.committed is None and (left := self._unsettled_deliveries()):
+            try:
+                await left[0].settler.ack_all(left)
+            except AcknowledgeError:
+                self.committed = AckStatus.NACKED
+                raise
         await super().ack()
 
     async def nack(self, delay_seconds: int = 0) -> None:
@@ -134,8 +167,20 @@ class PubSubBatchMessage(StreamMessage[Batch]):
             await asyncio.gather(*(message.reject(reason, attributes) for message in left))
         await super().reject()
 
+    def _unsettled_deliveries(self) -> Sequence[Delivery]:
+        if "messages" in self.__dict__:
+            return [message.raw_message for message in self._unsettled()]
+        # nobody has looked at them, so nobody has settled any
+        return self.raw_message
+
     def _unsettled(self) -> list[PubSubMessage]:
         return [message for message in self.messages if message.committed is None]
+
+
+def attributes_of(delivery: Delivery) -> dict[str, str]:
+    """Attributes of a delivered message, in half the time that `dict` takes for them."""
+    found = delivery.message.attributes
+    return {key: found[key] for key in found}
 
 
 def _check_delay(delay_seconds: int) -> None:

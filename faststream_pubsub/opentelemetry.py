@@ -1,25 +1,36 @@
-"""Spans and metrics by OpenTelemetry; the context travels in the attributes, as W3C writes it."""
+"""Spans and metrics by OpenTelemetry; the context travels in the attributes, as W3C writes it.
 
-from typing import Any, TypeVar
+Google's clients write it as `googclient_traceparent`, which is read as well.
+"""
+
+from typing import Any, Final, TypeVar
 
 from faststream.message import StreamMessage
 from faststream.opentelemetry import TelemetrySettingsProvider
 from faststream.opentelemetry.consts import MESSAGING_DESTINATION_PUBLISH_NAME
-from faststream.opentelemetry.middleware import TelemetryMiddleware
+from faststream.opentelemetry.middleware import BaseTelemetryMiddleware, TelemetryMiddleware
 from opentelemetry.metrics import Meter, MeterProvider
 from opentelemetry.semconv.trace import SpanAttributes
 from opentelemetry.trace import TracerProvider
 
+from faststream_pubsub._faststream import AsyncFuncAny, ContextRepo
 from faststream_pubsub.deliveries import Batch, Delivery
+from faststream_pubsub.message import CORRELATION_ID
 from faststream_pubsub.response import PubSubPublishCommand
 
 # https://opentelemetry.io/docs/specs/semconv/messaging/gcp-pubsub/
 _SYSTEM = "gcp_pubsub"
+_GOOGLE: Final = "googclient_"
+_CONTEXT: Final = ("traceparent", "tracestate")
 Raw = TypeVar("Raw")
 
 
 class PubSubTelemetryMiddleware(TelemetryMiddleware[PubSubPublishCommand]):
-    """One span per publication and per handled message, in one trace."""
+    """One span per publication and per handled message, in one trace.
+
+    A batch has messages of many traces, and so one span in a trace of its own, whose first span
+    links to all of them.
+    """
 
     def __init__(
         self,
@@ -35,6 +46,43 @@ class PubSubTelemetryMiddleware(TelemetryMiddleware[PubSubPublishCommand]):
             meter=meter,
             include_messages_counters=True,
         )
+
+    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Middleware":  # noqa: ANN401 - FastStream's signature
+        """Make the middleware of one message."""
+        return _Middleware(
+            msg,
+            tracer=self._tracer,
+            metrics_container=self._metrics,
+            settings_provider_factory=self._settings_provider_factory,
+            context=context,
+        )
+
+
+class _Middleware(BaseTelemetryMiddleware[PubSubPublishCommand]):
+    async def consume_scope(self, call_next: AsyncFuncAny, msg: StreamMessage[Any]) -> Any:  # noqa: ANN401 - what handlers return
+        """Make the message's context readable, then let FastStream's middleware do its work."""
+        if msg.batch_headers:
+            messages = zip(msg.batch_headers, msg.raw_message, strict=True)
+            msg.batch_headers = [_linkable(headers, one.message_id) for headers, one in messages]
+        else:
+            msg.headers = with_context(msg.headers)
+        return await super().consume_scope(call_next, msg)
+
+
+def with_context(attributes: dict[str, Any]) -> dict[str, Any]:
+    """A message's attributes with the context that Google's client wrote under its own names.
+
+    Source: `googclient_` of google-cloud-pubsub's `open_telemetry/context_propagation.py`.
+    """
+    if _CONTEXT[0] in attributes or f"{_GOOGLE}{_CONTEXT[0]}" not in attributes:
+        return attributes
+    found = {key: attributes.get(f"{_GOOGLE}{key}") for key in _CONTEXT}
+    return attributes | {key: value for key, value in found.items() if value}
+
+
+def _linkable(attributes: dict[str, Any], message_id: str) -> dict[str, Any]:
+    # FastStream makes one link per correlation ID; the messages of one publish_batch share theirs
+    return with_context(attributes) | {CORRELATION_ID: message_id}
 
 
 class _Provider(TelemetrySettingsProvider[Raw, PubSubPublishCommand]):

@@ -1,8 +1,9 @@
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING
 
 from faststream.exceptions import SetupError
+from faststream.message import encode_message
 
 from faststream_pubsub._faststream import (
     AsyncCallable,
@@ -15,8 +16,9 @@ from faststream_pubsub._faststream import (
     SendableMessage,
 )
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.message import CONTENT_TYPE, CORRELATION_ID, REPLY_TO
 from faststream_pubsub.names import resource_path
-from faststream_pubsub.parser import CONTENT_TYPE, CORRELATION_ID, REPLY_TO, PubSubParser
+from faststream_pubsub.parser import PubSubParser
 from faststream_pubsub.publishing import build_message
 from faststream_pubsub.response import PubSubPublishCommand
 from faststream_pubsub.service import Service
@@ -54,10 +56,23 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
 
     async def publish(self, cmd: PubSubPublishCommand) -> str:
         """Publish one message and return its ID."""
+        return await self.send(cmd)
+
+    def send(self, cmd: PubSubPublishCommand) -> Awaitable[str]:
+        """Publish one message; what is returned waits for its ID."""
+        if type(self.codec) is not DefaultCodec:
+            return self._send_encoded(cmd)
         service = self._connected()
         topic = self._topic(service, cmd)
-        message = await self._encode(cmd, cmd.body)
-        return await service.publish(topic, message)
+        # what the default codec does, without a coroutine
+        data, content_type = encode_message(cmd.body, self.serializer)
+        message = build_message(data, _attributes(cmd, content_type), cmd.ordering_key)
+        return service.publish(topic, message)
+
+    async def _send_encoded(self, cmd: PubSubPublishCommand) -> str:
+        service = self._connected()
+        topic = self._topic(service, cmd)
+        return await service.publish(topic, await self._encode(cmd, cmd.body))
 
     async def publish_batch(self, cmd: PubSubPublishCommand) -> list[str]:
         """Publish several messages and return their IDs, in their order."""

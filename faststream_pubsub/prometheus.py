@@ -1,17 +1,65 @@
 """Metrics for Prometheus, named as those of FastStream's other brokers; needs prometheus-client."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from faststream.message import StreamMessage
 from faststream.prometheus import ConsumeAttrs, MetricsSettingsProvider
 from faststream.prometheus.middleware import PrometheusMiddleware
 
 from faststream_pubsub._faststream import EMPTY
+from faststream_pubsub.broker import PubSubBroker
 from faststream_pubsub.deliveries import Batch, Delivery
 from faststream_pubsub.response import PubSubPublishCommand
 
 _SYSTEM = "gcp_pubsub"
+_GAUGES: Final = {
+    "held_messages": "Messages that are leased: with handlers, or waiting for them.",
+    "down_seconds": "How long the subscription has had no living stream.",
+}
+_COUNTERS: Final = {
+    "lost_leases": "Leases that have ended before their message was settled.",
+    "failed_acks": "Messages that the service did not let be acknowledged.",
+}
+
+
+class PubSubCollector:
+    """Tells, when it is asked, how a broker's subscriptions are doing: `registry.register` it."""
+
+    def __init__(
+        self,
+        broker: PubSubBroker,
+        *,
+        app_name: str = EMPTY,
+        metrics_prefix: str = "faststream",
+    ) -> None:
+        """Prepare a collector.
+
+        Args:
+            broker: Whose subscriptions to tell of.
+            app_name: Label of all metrics; the prefix if it is left out.
+            metrics_prefix: First part of all names.
+        """
+        self._broker = broker
+        self._app_name = metrics_prefix if app_name is EMPTY else app_name
+        self._prefix = metrics_prefix
+
+    def collect(self) -> Iterator[Any]:
+        """Give the metrics of this moment, as `prometheus_client` wants them."""
+        from prometheus_client import core  # noqa: PLC0415 - it is optional
+
+        subscriptions = self._broker.health().subscriptions
+        for kind, metrics in (
+            (core.GaugeMetricFamily, _GAUGES),
+            (core.CounterMetricFamily, _COUNTERS),
+        ):
+            for name, text in metrics.items():
+                full_name = f"{self._prefix}_subscription_{name}"
+                family = kind(full_name, text, labels=("app_name", "broker", "subscription"))
+                for one in subscriptions:
+                    labels = (self._app_name, _SYSTEM, one.subscription)
+                    family.add_metric(labels, getattr(one, name))
+                yield family
 
 
 class PubSubPrometheusMiddleware(PrometheusMiddleware[Delivery | Batch, PubSubPublishCommand]):

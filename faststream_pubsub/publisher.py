@@ -20,7 +20,7 @@ from faststream_pubsub.config import (
     PubSubPublisherSpecificationConfig,
 )
 from faststream_pubsub.message import PubSubMessage
-from faststream_pubsub.names import add_prefix
+from faststream_pubsub.names import add_prefix, check_name
 from faststream_pubsub.response import PubSubPublishCommand
 
 
@@ -40,11 +40,21 @@ class PubSubPublisherUsecase(PublisherUsecase):
         self.ordering_key = config.ordering_key
         self.reply_to = config.reply_to
         self.skip_none = config.skip_none
+        self.batch = config.batch
+        self.topic_schema = config.topic_schema
 
     @property
     def topic(self) -> str:
         """Topic with the router's prefix."""
         return add_prefix(self._outer_config.prefix, self._topic)
+
+    def check_names(self, *, is_whole: bool) -> None:
+        """Check the topic's name; a whole one has all its prefixes.
+
+        Raises:
+            SetupError: It can't be the name of a Pub/Sub topic.
+        """
+        check_name("topics", self.topic, is_whole=is_whole)
 
     async def publish(
         self,
@@ -78,20 +88,52 @@ class PubSubPublisherUsecase(PublisherUsecase):
         )
         return message_id
 
+    async def publish_batch(
+        self,
+        *messages: SendableMessage,
+        topic: str = "",
+        attributes: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        ordering_key: str = "",
+        correlation_id: str | None = None,
+        reply_to: str = "",
+    ) -> list[str]:
+        """Publish several messages; see `publish` and `PubSubBroker.publish_batch`.
+
+        Returns:
+            Their message IDs, in order.
+        """
+        cmd = PubSubPublishCommand(
+            *(messages or (None,)),
+            topic=topic or self.topic,
+            headers={**self.attributes, **(headers or {}), **(attributes or {})},
+            ordering_key=ordering_key or self.ordering_key,
+            correlation_id=correlation_id or self._outer_config.id_generator(),
+            reply_to=reply_to or self.reply_to,
+            _publish_type=PublishType.PUBLISH,
+        )
+        message_ids: list[str] = await self._basic_publish_batch(
+            cmd,
+            producer=self._outer_config.producer,
+            _extra_middlewares=(),
+        )
+        return message_ids
+
     async def _publish(
         self,
         cmd: PublishCommand,
         *,
         _extra_middlewares: Iterable[PublisherMiddleware],
     ) -> None:
-        if cmd.body is None and self.skip_none:
+        if self.skip_none and (cmd.body is None or (self.batch and not cmd.body)):
             return
-        own = PubSubPublishCommand.from_cmd(cmd)
+        own = PubSubPublishCommand.from_cmd(cmd, batch=self.batch)
         own.destination = own.destination or self.topic
         own.reply_to = own.reply_to or self.reply_to
         own.ordering_key = own.ordering_key or self.ordering_key
         own.add_headers(self.attributes, override=False)
-        await self._basic_publish(
+        publish = self._basic_publish_batch if self.batch else self._basic_publish
+        await publish(
             own,
             producer=self._outer_config.producer,
             _extra_middlewares=_extra_middlewares,

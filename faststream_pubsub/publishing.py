@@ -22,12 +22,16 @@ MAX_ORDERING_KEY_BYTES: Final = 1_024
 _MANY_LANES: Final = 1_000
 # what the request adds around its messages stays far below this
 _BATCH_BYTES: Final = wire.MAX_REQUEST_BYTES - 100_000
+# the server has the next request while this client reads the answer to the last
+_IN_FLIGHT: Final = 4
 _PUBLISH_TIMEOUT_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
 class _Outgoing:
-    message: Proto
+    topic: str
+    ordering_key: str
+    data: bytes  # the serialized message
     size_bytes: int
     published: asyncio.Future[str]
 
@@ -41,12 +45,19 @@ def build_message(data: bytes, attributes: Mapping[str, str], ordering_key: str)
     check_attributes(attributes)
     if not data and not attributes:
         raise InvalidMessageError("a message needs data or at least one attribute.")
-    if len(ordering_key.encode()) > MAX_ORDERING_KEY_BYTES:
-        raise InvalidMessageError(
-            f"ordering_key has {len(ordering_key.encode())} bytes; "
-            f"Pub/Sub allows {MAX_ORDERING_KEY_BYTES}.",
-        )
-    return wire.PubsubMessage(data=data, attributes=attributes, ordering_key=ordering_key)
+    message = wire.PubsubMessage(data=data)
+    if ordering_key:
+        if len(ordering_key.encode()) > MAX_ORDERING_KEY_BYTES:
+            raise InvalidMessageError(
+                f"ordering_key has {len(ordering_key.encode())} bytes; "
+                f"Pub/Sub allows {MAX_ORDERING_KEY_BYTES}.",
+            )
+        message.ordering_key = ordering_key
+    held = message.attributes
+    # one by one is faster than protobuf's way through an abstract mapping
+    for key, value in attributes.items():
+        held[key] = value
+    return message
 
 
 def check_attributes(attributes: Mapping[str, str]) -> None:
@@ -77,7 +88,10 @@ def _too_long(text: str, limit_bytes: int) -> bool:
 
 
 class MessagePublisher:
-    """Publishes through one lane per topic and ordering key, one request in flight on each."""
+    """Publishes through one lane per topic and ordering key.
+
+    A lane has one request in flight; without a key there are more when one is full.
+    """
 
     def __init__(
         self,
@@ -99,15 +113,15 @@ class MessagePublisher:
                 compresses none.
         """
         self._client = client
-        self._gate = FlowGate(flow)
+        self._gate: FlowGate[_Outgoing] = FlowGate(flow, self._begin)
         self._compression_bytes = compression_bytes
         self._autocreate = autocreate
         self._patience_seconds = patience_seconds
         self._lanes: dict[tuple[str, str], Coalescer[_Outgoing]] = {}
         self._sweep_at = _MANY_LANES
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish one message and wait for its ID.
+    def publish(self, topic: str, message: Proto) -> asyncio.Future[str]:
+        """Publish one message; what is returned waits for its ID.
 
         Args:
             topic: Full name of the topic.
@@ -121,26 +135,28 @@ class MessagePublisher:
             PublishError: The service refused it, or could not be reached in time.
             FlowControlError: There is no room, and the limits say to raise.
         """
-        return await (await self.submit(topic, message))
+        outgoing = _prepare(topic, message)
+        self._enter(outgoing)
+        return outgoing.published
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and wait for their IDs; see `publish`."""
-        queued = [await self.submit(topic, message) for message in messages]
-        return await asyncio.gather(*queued)
+        batch = [_prepare(topic, message) for message in messages]
+        for outgoing in batch:
+            self._enter(outgoing)
+        return await asyncio.gather(*[outgoing.published for outgoing in batch])
 
-    async def submit(self, topic: str, message: Proto) -> asyncio.Future[str]:
-        """Queue one message, when there is room; the future gives its ID. See `publish`."""
-        size_bytes = message.ByteSize()
-        if size_bytes > _BATCH_BYTES:
-            raise InvalidMessageError(
-                f"a message of {size_bytes:,} bytes does not fit a publish request of "
-                f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
-            )
-        if not self._gate.enter(size_bytes):
-            await self._gate.wait(size_bytes)
-        outgoing = _Outgoing(message, size_bytes, asyncio.get_running_loop().create_future())
-        self._lane(topic, message.ordering_key).add(outgoing)
-        return outgoing.published
+    def _enter(self, outgoing: _Outgoing) -> None:
+        if self._gate.enter(outgoing.size_bytes):
+            self._begin(outgoing)
+        else:
+            self._gate.wait(outgoing.size_bytes, outgoing)
+
+    def _begin(self, outgoing: _Outgoing) -> bool:
+        if outgoing.published.done():
+            return False
+        self._lane(outgoing.topic, outgoing.ordering_key).add(outgoing)
+        return True
 
     async def flush(self) -> None:
         """Wait until everything that was queued is published or has failed."""
@@ -153,6 +169,7 @@ class MessagePublisher:
             async with asyncio.timeout(timeout_seconds):
                 await self.flush()
         except TimeoutError:
+            _fail(self._gate.take_waiting(), PublishError("the broker was stopped before"))
             for lane in self._lanes.values():
                 self._fail(lane.take_waiting(), PublishError("the broker was stopped before"))
                 await lane.abort()
@@ -168,6 +185,7 @@ class MessagePublisher:
                 max_items=wire.MAX_PUBLISH_MESSAGES,
                 weigh=_size_bytes,
                 max_weight=_BATCH_BYTES,
+                max_in_flight=1 if ordering_key else _IN_FLIGHT,
             )
             self._lanes[topic, ordering_key] = lane
         return lane
@@ -186,24 +204,30 @@ class MessagePublisher:
         wanted = [outgoing for outgoing in batch if not outgoing.published.done()]
         if not wanted:
             return
-        request = wire.PublishRequest(topic=topic, messages=[o.message for o in wanted])
+        request = wire.publish_request(topic, [outgoing.data for outgoing in wanted])
         try:
             message_ids = await self._request(topic, request)
         except grpc.aio.AioRpcError as error:
-            failure = PublishError(f"{topic}: {error.code().name}: {error.details()}")
-            # what is behind a failed message of a key would overtake it
-            behind = self._lane(topic, ordering_key).take_waiting() if ordering_key else []
-            _fail(wanted, failure)
-            self._fail(behind, failure)
+            told = f"{error.code().name}: {error.details()}"
+            self._give_up(topic, ordering_key, wanted, told)
         except asyncio.CancelledError:
             _fail(wanted, PublishError("the broker was stopped before"))
             raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+            self._give_up(topic, ordering_key, wanted, repr(error))
         else:
             for outgoing, message_id in zip(wanted, message_ids, strict=True):
                 if not outgoing.published.done():
                     outgoing.published.set_result(message_id)
 
-    async def _request(self, topic: str, request: Proto) -> list[str]:
+    def _give_up(self, topic: str, ordering_key: str, wanted: list[_Outgoing], told: str) -> None:
+        failure = PublishError(f"{topic}: {told}")
+        # what is behind a failed message of a key would overtake it
+        behind = self._lane(topic, ordering_key).take_waiting() if ordering_key else []
+        _fail(wanted, failure)
+        self._fail(behind, failure)
+
+    async def _request(self, topic: str, request: bytes) -> list[str]:
         try:
             response = await self._publish(request)
         except grpc.aio.AioRpcError as error:
@@ -213,7 +237,7 @@ class MessagePublisher:
             response = await self._publish(request)
         return list(response.message_ids)
 
-    async def _publish(self, request: Proto) -> Proto:
+    async def _publish(self, request: bytes) -> Proto:
         return await with_retry(
             self._client,
             "publish",
@@ -223,9 +247,9 @@ class MessagePublisher:
             compression=grpc.Compression.Gzip if self._is_worth_it(request) else None,
         )
 
-    def _is_worth_it(self, request: Proto) -> bool:
+    def _is_worth_it(self, request: bytes) -> bool:
         least = self._compression_bytes
-        return least is not None and request.ByteSize() >= least
+        return least is not None and len(request) >= least
 
     def _fail(self, batch: list[_Outgoing], failure: PublishError) -> None:
         _fail(batch, failure)
@@ -233,6 +257,18 @@ class MessagePublisher:
 
     def _leave(self, batch: list[_Outgoing]) -> None:
         self._gate.leave(len(batch), sum(outgoing.size_bytes for outgoing in batch))
+
+
+def _prepare(topic: str, message: Proto) -> _Outgoing:
+    data = message.SerializeToString()
+    size_bytes = len(data)
+    if size_bytes > _BATCH_BYTES:
+        raise InvalidMessageError(
+            f"a message of {size_bytes:,} bytes does not fit a publish request of "
+            f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",
+        )
+    published = asyncio.get_running_loop().create_future()
+    return _Outgoing(topic, message.ordering_key, data, size_bytes, published)
 
 
 def _size_bytes(outgoing: _Outgoing) -> int:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -16,7 +17,7 @@ from faststream_pubsub.client import PubSubClient, is_being_cancelled
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue, LeaseTable
 from faststream_pubsub.errors import PubSubError
 from faststream_pubsub.publishing import MessagePublisher, build_message
-from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.settings import EXACTLY_ONCE_DEADLINE_SECONDS, SubscriptionSettings
 from faststream_pubsub.watchdog import BEAT_SECONDS, StreamWatch, SubscriptionHealth
 
 REASON_ATTRIBUTE: Final = "dead-letter-reason"
@@ -25,6 +26,8 @@ LEASE_TICK_SECONDS: Final = 1.0
 _PING_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
 _HALF_CLOSE_SECONDS: Final = 1.0
+# so many messages in a row may be handled before acks leave and others have their turn
+_TURN_MESSAGES: Final = 50
 
 Log: TypeAlias = Callable[[int, str, BaseException | None], None]
 # takes a Delivery, or a Batch where the settings ask for batches
@@ -74,14 +77,17 @@ class Pulling:
         self._acknowledger = Acknowledger(
             client,
             source.subscription,
-            on_lost=self._lose,
+            on_lost=partial(self._lose, why="the service had ended it"),
             on_error=self._report,
+            on_failed=self._count_failed_acks,
         )
         self._watch = StreamWatch(max_silence_seconds=settings.max_silence_seconds)
         self._room = asyncio.Event()
         self._delays = full_jitter()
         self._exactly_once = settings.enable_exactly_once_delivery
         self._stopping = False
+        self._lost_leases = 0
+        self._failed_acks = 0
         self._stream: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -101,9 +107,11 @@ class Pulling:
 
     async def get(self) -> Delivery:
         """Wait for the next delivery."""
-        delivery = await self._queue.get()
-        self._release(self._queue.done(delivery))
-        return delivery
+        while True:
+            delivery = await self._queue.get()
+            self._release(self._queue.done(delivery))
+            if delivery in self._leases:
+                return delivery
 
     def health(self, name: str) -> SubscriptionHealth:
         """Say how reading goes, under the subscription's declared name."""
@@ -111,6 +119,8 @@ class Pulling:
             subscription=name,
             down_seconds=self._watch.down_seconds(asyncio.get_running_loop().time()),
             held_messages=len(self._leases),
+            lost_leases=self._lost_leases,
+            failed_acks=self._failed_acks,
         )
 
     async def stop_reading(self) -> None:
@@ -140,12 +150,16 @@ class Pulling:
 
     # settling
 
-    async def ack(self, delivery: Delivery) -> None:
-        """Acknowledge; with exactly-once delivery, wait for the confirmation."""
-        if not self._exactly_once:
-            self._let_go(delivery)
-            self._acknowledger.ack(delivery)
-            return
+    def ack(self, delivery: Delivery) -> Awaitable[None] | None:
+        """Acknowledge; with exactly-once delivery, there is a confirmation to wait for."""
+        if self._exactly_once:
+            return self._ack_confirmed(delivery)
+        self._let_go(delivery)
+        self._acknowledger.ack(delivery)
+        return None
+
+    async def _ack_confirmed(self, delivery: Delivery) -> None:
+        delivery.settling = True
         try:
             await self._acknowledger.ack_confirmed(delivery)
         finally:
@@ -154,10 +168,12 @@ class Pulling:
     async def ack_all(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
         if not self._exactly_once:
-            for delivery in deliveries:
-                await self.ack(delivery)
+            self._leases.end_these(deliveries)
+            self._room.set()
+            self._acknowledger.ack_all(deliveries)
             return
-        results = await asyncio.gather(*map(self.ack, deliveries), return_exceptions=True)
+        confirmations = map(self._ack_confirmed, deliveries)
+        results = await asyncio.gather(*confirmations, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -176,7 +192,7 @@ class Pulling:
         attributes: Mapping[str, str],
     ) -> None:
         """Keep it as a dead letter, then acknowledge."""
-        message_id = delivery.message.message_id
+        message_id = delivery.message_id
         if self._source.dead_letter_topic is None:
             self._log(
                 logging.ERROR,
@@ -184,16 +200,25 @@ class Pulling:
                 f"dead_letter_topic. Reason: {reason or 'none given'}",
                 None,
             )
-            await self.ack(delivery)
+            await self._ack(delivery)
             return
         letter = dead_letter(delivery, reason=reason, attributes=attributes)
         try:
             await self._publisher.publish(self._source.dead_letter_topic, letter)
         except PubSubError as error:
-            self._log(logging.ERROR, f"dead letter of message {message_id} is not kept", error)
+            self._log(
+                logging.ERROR,
+                f"dead letter of message {message_id} is not kept, so the message comes again: "
+                f"{error}. Who rejects needs roles/pubsub.publisher on the dead-letter topic.",
+                error,
+            )
             await self.nack(delivery, 0)
             return
-        await self.ack(delivery)
+        await self._ack(delivery)
+
+    async def _ack(self, delivery: Delivery) -> None:
+        if confirmation := self.ack(delivery):
+            await confirmation
 
     def _let_go(self, delivery: Delivery) -> None:
         self._leases.end(delivery)
@@ -209,17 +234,23 @@ class Pulling:
     async def _work(self, handle: Handler) -> None:
         now = asyncio.get_running_loop().time
         queue = self._queue
+        turn = 0
         while not self._stopping:
+            turn += 1
+            if turn % _TURN_MESSAGES == 0:
+                await asyncio.sleep(0)
             delivery = await queue.get()
             began = now()
-            try:
-                await handle(delivery)
-            except asyncio.CancelledError:
-                # a handler may leak a cancellation of its own; that must not end the worker
-                if is_being_cancelled():
-                    raise
-                self._release([delivery])
-            self._leases.learn(now() - began)
+            # a lease may have ended while it waited; the message comes again then
+            if delivery in self._leases:
+                try:
+                    await handle(delivery)
+                except asyncio.CancelledError:
+                    # a handler may leak a cancellation of its own; that must not end the worker
+                    if is_being_cancelled():
+                        raise
+                    self._release([delivery])
+                self._leases.learn(now() - began)
             if released := queue.done(delivery):
                 self._release(released)
 
@@ -227,17 +258,17 @@ class Pulling:
         now = asyncio.get_running_loop().time
         size, wait_seconds = self._settings.max_batch_size, self._settings.max_batch_wait_seconds
         while not self._stopping:
+            await asyncio.sleep(0)
             gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
-            if not gathered:
-                continue
             began = now()
-            try:
-                await handle(tuple(gathered))
-            except asyncio.CancelledError:
-                if is_being_cancelled():
-                    raise
-                self._release(gathered)
-            self._leases.learn(now() - began)
+            if held := tuple(delivery for delivery in gathered if delivery in self._leases):
+                try:
+                    await handle(held)
+                except asyncio.CancelledError:
+                    if is_being_cancelled():
+                        raise
+                    self._release(list(held))
+                self._leases.learn(now() - began)
             if released := self._queue.done_batch(gathered):
                 self._release(released)
 
@@ -248,7 +279,8 @@ class Pulling:
         heartbeat_at = now() + BEAT_SECONDS
         while True:
             await asyncio.sleep(LEASE_TICK_SECONDS)
-            self._lose(self._leases.take_expired(now=now()))
+            longest = f"max_lease_seconds={self._settings.max_lease_seconds} is over"
+            self._lose(self._leases.take_expired(now=now()), why=longest)
             lease_seconds, due = self._leases.take_due(now=now())
             self._acknowledger.set_deadline(due, lease_seconds)
             if now() >= heartbeat_at:
@@ -263,13 +295,19 @@ class Pulling:
             with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await self._stream.write(wire.StreamingPullRequest())
 
-    def _lose(self, deliveries: list[Delivery]) -> None:
+    def _count_failed_acks(self, count: int) -> None:
+        self._failed_acks += count
+
+    def _lose(self, deliveries: list[Delivery], *, why: str) -> None:
+        self._lost_leases += len(deliveries)
         for delivery in deliveries:
+            # what is behind it in its key will come again with it
+            delivery.nacked = True
             self._let_go(delivery)
             self._log(
                 logging.WARNING,
-                f"lease of message {delivery.message.message_id} has ended before it was settled; "
-                f"it may be delivered again (max_lease_seconds={self._settings.max_lease_seconds})",
+                f"lease of message {delivery.message_id} has ended before it was settled, "
+                f"as {why}; it may be delivered again",
                 None,
             )
 
@@ -333,6 +371,7 @@ class Pulling:
         properties = response.subscription_properties
         if properties.exactly_once_delivery_enabled:
             self._exactly_once = True
+            self._leases.at_least(EXACTLY_ONCE_DEADLINE_SECONDS)
         if properties.message_ordering_enabled and not self._serial:
             self._queue.ordered = True
         subscription = self._source.subscription
@@ -349,8 +388,7 @@ class Pulling:
         if self._stopping:
             self._acknowledger.set_deadline(deliveries, 0)
             return
-        self._leases.begin(deliveries, now=now)
-        self._queue.put(deliveries)
+        self._queue.put(self._leases.begin(deliveries, now=now))
 
     def _is_full(self) -> bool:
         return (

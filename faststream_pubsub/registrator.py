@@ -3,6 +3,7 @@ from typing import Any, cast
 
 from faststream.exceptions import SetupError
 from faststream.middlewares import AckPolicy
+from pydantic import BaseModel
 
 from faststream_pubsub._faststream import (
     EMPTY,
@@ -13,6 +14,7 @@ from faststream_pubsub._faststream import (
     Dependency,
     Registrator,
 )
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.config import (
     PubSubBrokerConfig,
     PubSubPublisherConfig,
@@ -29,6 +31,9 @@ from faststream_pubsub.subscriber import PubSubSubscriber, PubSubSubscriberSpeci
 class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
     """Declares subscribers and publishers: the part that broker and router share."""
 
+    # before the names that a router declares, prefixes may still come
+    _has_whole_names = False
+
     def subscriber(  # type: ignore[override]  # noqa: PLR0913 - FastStream's brokers take their settings as arguments
         self,
         topic: str = "",
@@ -43,6 +48,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         dead_letter_topic: str | None = None,
         max_delivery_attempts: int = 5,
         autocreate: bool | None = None,
+        autoupdate: bool | None = None,
         # this client
         max_messages: int = 1_000,
         max_bytes: int = 100 * 1024 * 1024,
@@ -54,6 +60,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         max_batch_wait_seconds: float = 0.1,
         ack_policy: AckPolicy = EMPTY,
         # FastStream
+        topic_schema: type[BaseModel] | TopicSchema | None = None,
         no_reply: bool = False,
         dependencies: Sequence[Dependency] = (),
         parser: CustomCallable | None = None,
@@ -78,6 +85,8 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             dead_letter_topic: Topic for messages that failed too often or were rejected.
             max_delivery_attempts: Tries before that.
             autocreate: Create what is absent; None takes the broker's setting.
+            autoupdate: Change a subscription that is there to what is declared; None takes the
+                broker's setting.
             max_messages: Most messages leased at a time.
             max_bytes: Most bytes leased at a time.
             max_workers: Most handlers running at a time; messages of one ordering key are
@@ -91,6 +100,8 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             max_batch_wait_seconds: How long a batch waits for more after its first message, 0 to
                 60.
             ack_policy: FastStream's policy; nack on error if neither this nor the broker says.
+            topic_schema: Pydantic model of the topic's messages: with `autocreate` the topic gets
+                its Avro schema, in JSON, by which the service validates what is published.
             no_reply: Don't publish the result to the message's `reply_to` topic.
             dependencies: `Depends` that run before the handler.
             parser: Custom parser.
@@ -102,12 +113,15 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             include_in_schema: Show it in the AsyncAPI document.
 
         Raises:
-            SetupError: A setting is out of its range; the text names both.
+            SetupError: A setting is out of its range, or Avro has no word for a type of
+                `topic_schema`; the text names both.
         """
         if not topic and not subscription:
             raise SetupError("a subscriber needs a topic, a subscription, or both.")
         if not topic and dead_letter_topic and autocreate:
             raise SetupError(f"subscription {subscription!r} can't be created without a topic.")
+        if topic_schema is not None and (not topic or codec is not None):
+            raise SetupError("topic_schema needs a topic, and reads its messages without a codec.")
         settings = SubscriptionSettings(
             ack_deadline_seconds=ack_deadline_seconds,
             enable_message_ordering=enable_message_ordering,
@@ -117,6 +131,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             dead_letter_topic=dead_letter_topic,
             max_delivery_attempts=max_delivery_attempts,
             autocreate=autocreate,
+            autoupdate=autoupdate,
             max_messages=max_messages,
             max_bytes=max_bytes,
             max_workers=max_workers,
@@ -133,6 +148,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
                 topic=topic,
                 subscription=subscription,
                 settings=settings,
+                topic_schema=TopicSchema.of(topic_schema),
                 no_reply=no_reply,
                 _outer_config=outer,
                 _ack_policy=ack_policy,
@@ -150,6 +166,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             ),
             calls,
         )
+        declared.check_names(is_whole=self._has_whole_names)
         super().subscriber(declared, persistent=persistent)
         return declared.add_call(
             parser_=parser or self._parser,
@@ -167,6 +184,8 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         ordering_key: str = "",
         reply_to: str = "",
         skip_none: bool = False,
+        batch: bool = False,
+        topic_schema: type[BaseModel] | TopicSchema | None = None,
         persistent: bool = True,
         title: str | None = None,
         description: str | None = None,
@@ -183,6 +202,9 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             reply_to: Topic that handlers of the messages reply to.
             skip_none: As a decorator, publish nothing when the handler returns None; else an
                 empty message is published, as with all of FastStream's brokers.
+            batch: As a decorator, publish each element of the handler's list as a message of its
+                own; with `skip_none`, an empty list publishes nothing.
+            topic_schema: Pydantic model of the topic's messages, as for `subscriber`.
             persistent: Keep the publisher alive with its broker.
             title: AsyncAPI title.
             description: AsyncAPI description.
@@ -197,6 +219,8 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
                 ordering_key=ordering_key,
                 reply_to=reply_to,
                 skip_none=skip_none,
+                batch=batch,
+                topic_schema=TopicSchema.of(topic_schema),
                 _outer_config=outer,
             ),
             PubSubPublisherSpecification(
@@ -210,6 +234,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
                 ),
             ),
         )
+        declared.check_names(is_whole=self._has_whole_names)
         super().publisher(declared, persistent=persistent)
         return declared
 
@@ -234,3 +259,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             middlewares=middlewares,
             include_in_schema=include_in_schema,
         )
+        # those of publishers are checked when the broker starts: many are never published to
+        for subscriber in router.subscribers:
+            if isinstance(subscriber, PubSubSubscriber):
+                subscriber.check_names(is_whole=self._has_whole_names)

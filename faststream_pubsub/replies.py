@@ -11,7 +11,7 @@ import grpc
 from faststream_pubsub import wire
 from faststream_pubsub.client import CALL_TIMEOUT_SECONDS, PubSubClient
 from faststream_pubsub.deliveries import Delivery
-from faststream_pubsub.parser import CORRELATION_ID, REPLY_TO
+from faststream_pubsub.message import CORRELATION_ID, REPLY_TO
 from faststream_pubsub.pulling import Pulling
 from faststream_pubsub.wire import Proto
 
@@ -87,7 +87,8 @@ class ReplyInbox:
         self._reading.start(self._receive)
 
     async def _receive(self, delivery: Delivery) -> None:
-        await delivery.settler.ack(delivery)
+        if confirmation := delivery.settler.ack(delivery):
+            await confirmation
         reply = self._waiting.get(delivery.message.attributes[CORRELATION_ID])
         if reply is not None and not reply.done():
             reply.set_result(delivery)

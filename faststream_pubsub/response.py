@@ -68,6 +68,9 @@ class PubSubPublishCommand(BatchPublishCommand):
     def from_cmd(cls, cmd: PublishCommand, *, batch: bool = False) -> "PubSubPublishCommand":
         """Take over a command of another broker, or this one's own as it is."""
         if isinstance(cmd, PubSubPublishCommand):
+            if batch:
+                body, extra = cls._parse_bodies(cmd.body, batch=True)
+                cmd.batch_bodies = (body, *extra)
             return cmd
         body, extra = cls._parse_bodies(cmd.body, batch=batch)
         return cls(

@@ -1,20 +1,38 @@
 """What a connected broker can do; the in-memory test broker has its own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from faststream_pubsub import wire
+from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.drift import Difference, changeable_differences, fixed_differences, told
+from faststream_pubsub.errors import TopologyError
 from faststream_pubsub.flow import PublishFlow
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.pulling import Handler, Log, Pulling, Source
 from faststream_pubsub.replies import ReplyInbox
 from faststream_pubsub.settings import SubscriptionSettings
+from faststream_pubsub.topic_schemas import SchemaKeeper
 from faststream_pubsub.watchdog import SubscriptionHealth
 from faststream_pubsub.wire import Proto
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What the code may do to the topics and subscriptions that it declares.
+
+    Attributes:
+        create: Create those that are absent.
+        update: Change those that are different.
+    """
+
+    create: bool
+    update: bool
 
 
 class Reading(Protocol):
@@ -41,8 +59,8 @@ class Service(Protocol):
 
     project: str
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish a message and return its ID."""
+    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+        """Publish a message; what is returned waits for its ID."""
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and return their IDs."""
@@ -50,8 +68,14 @@ class Service(Protocol):
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply."""
 
-    async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
+    async def declare_schemas(self, schemas: Mapping[str, TopicSchema], rights: Rights) -> None:
+        """Make sure that topics, by full name, validate their messages by these schemas."""
+
+    async def ensure(self, wanted: Proto, rights: Rights, log: Log) -> None:
         """Make sure that a subscription, its topic and its dead-letter topic are there."""
+
+    async def keep_letters(self, topic: str) -> None:
+        """Make sure that somebody keeps what is published to a dead-letter topic."""
 
     def read(self, source: Source, settings: SubscriptionSettings, log: Log) -> Reading:
         """Prepare to read a subscription."""
@@ -86,35 +110,87 @@ class PubSubService:
         )
         self._replies = ReplyInbox(client, publish=self.publish, read=self._read_replies)
 
-    async def publish(self, topic: str, message: Proto) -> str:
-        """Publish a message and return its ID; see `MessagePublisher.publish`."""
-        return await self.publisher.publish(topic, message)
+    def publish(self, topic: str, message: Proto) -> Awaitable[str]:
+        """Publish a message; see `MessagePublisher.publish`."""
+        if self.client.schemas:
+            encode_for(self.client.schemas.get(topic), [message])
+        return self.publisher.publish(topic, message)
 
     async def publish_batch(self, topic: str, messages: Sequence[Proto]) -> list[str]:
         """Publish several messages and return their IDs."""
+        if self.client.schemas:
+            encode_for(self.client.schemas.get(topic), messages)
         return await self.publisher.publish_batch(topic, messages)
 
     async def request(self, topic: str, message: Proto) -> Delivery:
         """Publish a message and wait for its reply; the caller sets the time limit."""
         return await self._replies.request(topic, message)
 
-    async def ensure(self, wanted: Proto, *, autocreate: bool) -> None:
-        """Create or check a subscription.
-
-        A dead-letter topic gets a subscription of its own name, as the service drops messages
-        that are forwarded to a topic which nobody reads.
+    async def declare_schemas(self, schemas: Mapping[str, TopicSchema], rights: Rights) -> None:
+        """Create or compare schemas and their topics.
 
         Raises:
             TopologyError: Something is absent or different, and how to mend it.
         """
-        if not autocreate or not wanted.topic:
-            await self.client.check_subscription(wanted)
+        self.client.schemas.update(schemas)
+        keeper = SchemaKeeper(self.client, create=rights.create, update=rights.update)
+        for topic, schema in schemas.items():
+            await keeper.ensure(topic, schema)
+
+    async def ensure(self, wanted: Proto, rights: Rights, log: Log) -> None:
+        """Create a subscription, or compare the one that is there with what is declared.
+
+        What can't be changed and is different is an error; what can be is changed if the code
+        may, and else told as a warning.
+
+        Raises:
+            TopologyError: Something is absent or different, and how to mend it.
+        """
+        is_owned = rights.create and bool(wanted.topic)
+        if is_owned:
+            found = await self._ensure_all(wanted, log)
+        else:
+            found = await self.client.find_subscription(wanted)
+        if found is None:
             return
+        if fixed := fixed_differences(wanted, found, is_owned=is_owned):
+            raise TopologyError(
+                f"{wanted.name} exists and can't be changed to what is declared: {told(fixed)}. "
+                "Declare what is found, use another subscription name, or delete the old "
+                "subscription.",
+            )
+        if changeable := changeable_differences(wanted, found, is_owned=is_owned):
+            await self._mend(wanted, changeable, rights, log)
+
+    async def keep_letters(self, topic: str) -> None:
+        """Make sure that a dead-letter topic has a subscription of its own name.
+
+        The service drops messages that are forwarded to a topic which nobody reads.
+        """
+        await self.client.ensure_subscription(dead_letter_subscription(topic))
+
+    async def _ensure_all(self, wanted: Proto, log: Log) -> Proto | None:
         await self.client.ensure_topic(wanted.topic)
         if letters := wanted.dead_letter_policy.dead_letter_topic:
             await self.client.ensure_topic(letters)
-            await self.client.ensure_subscription(dead_letter_subscription(letters))
-        await self.client.ensure_subscription(wanted)
+        found = await self.client.ensure_subscription(wanted)
+        if found is None and letters and not self.client.connection.address.emulated:
+            log(logging.WARNING, dead_letter_permissions(wanted), None)
+        return found
+
+    async def _mend(
+        self, wanted: Proto, differences: list[Difference], rights: Rights, log: Log
+    ) -> None:
+        text = f"{wanted.name} is not as declared: {told(differences)}."
+        if not rights.update:
+            log(
+                logging.WARNING,
+                f"{text} What is found holds: declare that, or set autoupdate=True to change it.",
+                None,
+            )
+            return
+        await self.client.update_subscription(wanted, sorted({d.field for d in differences}))
+        log(logging.INFO, f"{text} It is changed to what is declared.", None)
 
     def read(self, source: Source, settings: SubscriptionSettings, log: Log) -> Reading:
         """Prepare to read a subscription."""
@@ -136,6 +212,26 @@ class PubSubService:
 
         source = Source(subscription=subscription, dead_letter_topic=None, ensure=leave)
         return Pulling(self.client, self.publisher, source, SubscriptionSettings(), _log_reply)
+
+
+def encode_for(schema: TopicSchema | None, messages: Iterable[Proto]) -> None:
+    """Write messages as their topic's schema wants them."""
+    if schema is not None:
+        for message in messages:
+            message.data = schema.to_avro(message.data)
+
+
+def dead_letter_permissions(subscription: Proto) -> str:
+    """Who must be allowed what, so that the service itself forwards dead letters.
+
+    Source: https://cloud.google.com/pubsub/docs/handling-failures#grant_forwarding_permissions.
+    """
+    topic = subscription.dead_letter_policy.dead_letter_topic
+    return (
+        f"{subscription.name} forwards messages to {topic} only if Pub/Sub's own service account, "
+        "service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com, has roles/pubsub.publisher "
+        "on that topic and roles/pubsub.subscriber on the subscription: grant both."
+    )
 
 
 def _log_reply(level: int, text: str, error: BaseException | None) -> None:

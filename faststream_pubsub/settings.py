@@ -28,8 +28,8 @@ class RetryPolicy:
     maximum_backoff_seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        _check_range("retry_policy.minimum_backoff_seconds", self.minimum_backoff_seconds, 0, 600)
-        _check_range("retry_policy.maximum_backoff_seconds", self.maximum_backoff_seconds, 0, 600)
+        check_range("retry_policy.minimum_backoff_seconds", self.minimum_backoff_seconds, 0, 600)
+        check_range("retry_policy.maximum_backoff_seconds", self.maximum_backoff_seconds, 0, 600)
         if self.minimum_backoff_seconds > self.maximum_backoff_seconds:
             raise SetupError(
                 f"retry_policy: minimum_backoff_seconds={self.minimum_backoff_seconds} is above "
@@ -59,6 +59,8 @@ class SubscriptionSettings:
         max_batch_size: Most messages in a batch.
         max_batch_wait_seconds: How long a batch waits for more messages after its first.
         autocreate: Create topic and subscription; None takes the broker's setting.
+        autoupdate: Change the settings of a subscription that is there to those declared; None
+            takes the broker's setting.
     """
 
     ack_deadline_seconds: int = 10
@@ -77,22 +79,29 @@ class SubscriptionSettings:
     max_batch_size: int = 100
     max_batch_wait_seconds: float = 0.1
     autocreate: bool | None = None
+    autoupdate: bool | None = None
 
     def __post_init__(self) -> None:
-        _check_range(
+        check_range(
             "ack_deadline_seconds",
             self.ack_deadline_seconds,
             MIN_DEADLINE_SECONDS,
             MAX_DEADLINE_SECONDS,
         )
-        _check_range("max_delivery_attempts", self.max_delivery_attempts, 5, 100)
-        _check_range("max_messages", self.max_messages, 1, 1_000_000)
-        _check_range("max_bytes", self.max_bytes, 1, 2**40)
-        _check_range("max_workers", self.max_workers, 1, 10_000)
-        _check_range("max_lease_seconds", self.max_lease_seconds, 1, 7 * 86_400)
-        _check_range("max_silence_seconds", self.max_silence_seconds, 1, 86_400)
-        if self.batch:
-            self._check_batch()
+        check_range("max_delivery_attempts", self.max_delivery_attempts, 5, 100)
+        check_range("max_messages", self.max_messages, 1, 1_000_000)
+        check_range("max_bytes", self.max_bytes, 1, 2**40)
+        check_range("max_workers", self.max_workers, 1, 10_000)
+        check_range("max_lease_seconds", self.max_lease_seconds, 1, 7 * 86_400)
+        check_range("max_silence_seconds", self.max_silence_seconds, 1, 86_400)
+        self._check_batch()
+        if self.dead_letter_topic is None and self.max_delivery_attempts != 5:
+            raise SetupError(
+                f"max_delivery_attempts={self.max_delivery_attempts} needs a dead_letter_topic: "
+                "without one, the service delivers a message for ever.",
+            )
+        if self.retry_policy is not None and not isinstance(self.retry_policy, RetryPolicy):
+            raise SetupError(f"retry_policy={self.retry_policy!r} must be a RetryPolicy.")
         compile_filter(self.filter)
         if self.max_workers > self.max_messages:
             raise SetupError(
@@ -101,8 +110,13 @@ class SubscriptionSettings:
             )
 
     def _check_batch(self) -> None:
-        _check_range("max_batch_size", self.max_batch_size, 1, self.max_messages)
-        _check_range("max_batch_wait_seconds", self.max_batch_wait_seconds, 0, 60)
+        if not self.batch:
+            for setting, default in (("max_batch_size", 100), ("max_batch_wait_seconds", 0.1)):
+                if getattr(self, setting) != default:
+                    raise SetupError(f"{setting}={getattr(self, setting)!r} needs batch=True.")
+            return
+        check_range("max_batch_size", self.max_batch_size, 1, self.max_messages)
+        check_range("max_batch_wait_seconds", self.max_batch_wait_seconds, 0, 60)
         if self.enable_message_ordering and self.max_workers > 1:
             raise SetupError(
                 f"batch=True with enable_message_ordering=True and max_workers={self.max_workers} "
@@ -139,6 +153,13 @@ class SubscriptionSettings:
         return subscription
 
 
-def _check_range(setting: str, value: float, low: float, high: float) -> None:
+def check_range(setting: str, value: object, low: float, high: float) -> None:
+    """Check a number.
+
+    Raises:
+        SetupError: It is none, or out of range; the text names setting, value and range.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise SetupError(f"{setting}={value!r} is no number: {low} to {high} is allowed.")
     if not low <= value <= high:
         raise SetupError(f"{setting}={value!r} is out of range: {low} to {high} is allowed.")

@@ -3,16 +3,17 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from faststream.exceptions import SetupError
 from faststream.message import StreamMessage
 from faststream.middlewares import AckPolicy
 from faststream.specification.asyncapi.utils import resolve_payloads
 from faststream.specification.schema import Message, Operation, SubscriberSpec
 
 from faststream_pubsub._faststream import (
+    BrokerMiddleware,
     CallsCollection,
     PublisherProto,
     SubscriberSpecification,
-    SubscriberUsecase,
     process_msg,
 )
 from faststream_pubsub.config import (
@@ -20,16 +21,23 @@ from faststream_pubsub.config import (
     PubSubSubscriberConfig,
     PubSubSubscriberSpecificationConfig,
 )
+from faststream_pubsub.confirming import ConfirmingMiddleware
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.handling import LeanSubscriber
 from faststream_pubsub.message import PubSubMessage
-from faststream_pubsub.names import add_prefix, default_subscription, resource_path
-from faststream_pubsub.parser import PubSubBatchParser, PubSubParser
+from faststream_pubsub.names import (
+    add_prefix,
+    check_name,
+    default_subscription,
+    resource_path,
+)
+from faststream_pubsub.parser import PubSubBatchParser, PubSubParser, SchemaParser
 from faststream_pubsub.publisher import PubSubReplyPublisher
 from faststream_pubsub.pulling import Source
-from faststream_pubsub.service import Reading
+from faststream_pubsub.service import Reading, Rights
 
 
-class PubSubSubscriber(SubscriberUsecase[Delivery]):
+class PubSubSubscriber(LeanSubscriber[Delivery]):
     """Reads one subscription."""
 
     _outer_config: PubSubBrokerConfig
@@ -41,17 +49,23 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         calls: CallsCollection[Delivery],
     ) -> None:
         if config.settings.batch:
-            batches = PubSubBatchParser()
+            batches = PubSubBatchParser(config.topic_schema)
             config.parser, config.decoder = batches.parse_batch, batches.decode_batch
         else:
-            single = PubSubParser()
+            single = SchemaParser(config.topic_schema) if config.topic_schema else PubSubParser()
             config.parser, config.decoder = single.parse_message, single.decode_message
         super().__init__(config, specification, calls)
         self._topic = config.topic
         self._subscription = config.subscription
         self.settings = config.settings
+        self.topic_schema = config.topic_schema
         self._reading: Reading | None = None
         self._is_ensured = False
+        self._confirms = config.settings.enable_exactly_once_delivery and config.ack_policy not in {
+            AckPolicy.ACK_FIRST,
+            AckPolicy.MANUAL,
+        }
+        self._log_names: dict[str, str] | None = None
 
     @property
     def topic(self) -> str:
@@ -69,19 +83,47 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         name = self.settings.dead_letter_topic
         return add_prefix(self._outer_config.prefix, name) if name else None
 
+    def check_names(self, *, is_whole: bool) -> None:
+        """Check the names that are declared; whole ones have all their prefixes.
+
+        Raises:
+            SetupError: One can't be the name of a Pub/Sub resource.
+        """
+        letters = self.settings.dead_letter_topic
+        if letters and letters == self._topic:
+            raise SetupError(
+                f"dead_letter_topic={letters!r} is the subscriber's own topic: dead letters would "
+                "come round for ever; name another one.",
+            )
+        for collection, name in (
+            ("topics", self.topic),
+            ("topics", self.dead_letter_topic or ""),
+            ("subscriptions", self.subscription),
+        ):
+            if name:
+                check_name(collection, name, is_whole=is_whole)
+
     @property
     def reading(self) -> Reading | None:
         """What reads the subscription, while it is read."""
         return self._reading
 
+    @property
+    def _broker_middlewares(self) -> Sequence[BrokerMiddleware[Delivery]]:
+        outer = self._outer_config.broker_middlewares
+        return (*outer, ConfirmingMiddleware) if self._confirms else outer
+
     async def start(self) -> None:
         """Make sure that the subscription is there, and begin to read it."""
         if not self._is_ensured:
-            await self.ensure()
+            await self._restore()
+        # from here on prefixes stay as they are
+        self._log_names = self._names()
         await super().start()
         self._post_start()
         if self.calls:
-            self._read().start(self.consume)
+            with self.handling():
+                self._read().start(self.consume)
 
     async def stop(self) -> None:
         """Stop reading, let running handlers finish, and settle what is left.
@@ -124,11 +166,11 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
 
     def get_log_context(self, message: StreamMessage[Any] | None) -> dict[str, str]:
         """What log records of this subscriber carry."""
-        return {
-            "topic": self.topic,
-            "subscription": self.subscription,
-            "message_id": getattr(message, "message_id", ""),
-        }
+        message_id = getattr(message, "message_id", "")
+        return {**(self._log_names or self._names()), "message_id": message_id}
+
+    def _names(self) -> dict[str, str]:
+        return {"topic": self.topic, "subscription": self.subscription}
 
     def _make_response_publisher(
         self,
@@ -159,11 +201,15 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
         return Source(
             subscription=resource_path(project, "subscriptions", self.subscription),
             dead_letter_topic=resource_path(project, "topics", letters) if letters else None,
-            ensure=self.ensure,
+            ensure=self._restore,
         )
 
     async def ensure(self) -> None:
-        """Create or check the subscription, its topic and its dead-letter topic."""
+        """Create or check the subscription, its topic and its dead-letter topic.
+
+        Raises:
+            TopologyError: Something is absent, can't be created, or is different.
+        """
         service = self._outer_config.service
         source = self._source()
         wanted = self.settings.as_subscription(
@@ -171,18 +217,34 @@ class PubSubSubscriber(SubscriberUsecase[Delivery]):
             topic=resource_path(service.project, "topics", self.topic) if self.topic else "",
             dead_letter_topic=source.dead_letter_topic,
         )
-        autocreate = self.settings.autocreate
-        if autocreate is None:
-            autocreate = self._outer_config.autocreate
-        await service.ensure(wanted, autocreate=autocreate)
+        await service.ensure(wanted, self._rights(), self._tell)
         self._is_ensured = True
+
+    async def keep_letters(self) -> None:
+        """Make sure that dead letters are kept, once all declared subscriptions are there."""
+        letters = self._source().dead_letter_topic
+        if letters and self.topic and self._rights().create:
+            await self._outer_config.service.keep_letters(letters)
+
+    async def _restore(self) -> None:
+        await self.ensure()
+        await self.keep_letters()
+
+    def _rights(self) -> Rights:
+        outer, own = self._outer_config, self.settings
+        return Rights(
+            create=outer.autocreate if own.autocreate is None else own.autocreate,
+            update=outer.autoupdate if own.autoupdate is None else own.autoupdate,
+        )
 
     async def _parse(self, delivery: Delivery) -> PubSubMessage:
         parser, decoder = self._get_parser_and_decoder()
         context = self._outer_config.context
         message = await process_msg(
             msg=delivery,
-            middlewares=(m(delivery, context=context) for m in self._broker_middlewares),
+            middlewares=(
+                m(delivery, context=context) for m in self._outer_config.broker_middlewares
+            ),
             parser=parser,
             decoder=decoder,
         )

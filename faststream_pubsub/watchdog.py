@@ -89,11 +89,15 @@ class SubscriptionHealth:
         subscription: Its name, as declared, with the router's prefix.
         down_seconds: How long it has had no living stream; 0 if it has one.
         held_messages: Messages that are leased: running handlers, and what waits for them.
+        lost_leases: Leases that have ended before their message was settled, so far.
+        failed_acks: Messages that the service did not let be acknowledged, so far.
     """
 
     subscription: str
     down_seconds: float
     held_messages: int
+    lost_leases: int = 0
+    failed_acks: int = 0
 
     @property
     def is_healthy(self) -> bool:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -183,6 +183,12 @@ def bench(target: str) -> Bench:
     return Bench(target)
 
 
+@pytest.fixture
+def own_server(embedded_target: str) -> Bench:
+    """A bench on the embedded server."""
+    return Bench(embedded_target)
+
+
 @pytest.fixture(params=["memory", "embedded"])
 def own_bench(request: pytest.FixtureRequest) -> Bench:
     """A bench where all of Pub/Sub's semantics hold: Google's emulator leaves some out."""
@@ -238,3 +244,15 @@ def inbox() -> Inbox:
 @pytest.fixture
 def make_inbox() -> type[Inbox]:
     return Inbox
+
+
+async def _until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what another part holds tells nobody
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Wait until something holds that nobody tells of."""
+    return _until

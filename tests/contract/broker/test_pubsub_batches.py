@@ -5,7 +5,8 @@ import asyncio
 from faststream import AckPolicy
 from pydantic import BaseModel
 
-from faststream_pubsub.annotations import PubSubBatchMessage
+from faststream_pubsub import PubSubResponse
+from faststream_pubsub.annotations import PubSubBatchMessage, PubSubMessage
 
 
 class Shard(BaseModel):
@@ -143,3 +144,33 @@ async def test_message_that_fails_too_often_becomes_a_dead_letter(any_bench, nam
         await broker.publish("poison", topic=name)
         assert await letters.wait_for(1) == ["poison"]
     assert tries.seen == ["poison"] * 5
+
+
+async def test_each_element_of_a_result_is_a_message(any_bench, name, inbox):
+    broker = any_bench.broker()
+    publisher = broker.publisher(
+        f"{name}-parts", batch=True, skip_none=True, attributes={"kind": "part"}
+    )
+
+    @publisher
+    @broker.subscriber(name)
+    async def split(numbers: list[int]) -> object:
+        if 7 in numbers:
+            return PubSubResponse(numbers, attributes={"kind": "seven"})
+        return numbers
+
+    @broker.subscriber(f"{name}-parts")
+    async def read(number: int, message: PubSubMessage) -> None:
+        await inbox.put((number, message.attributes["kind"]))
+
+    async with any_bench.running(broker):
+        for numbers in ([], [1, 2, 3], [7, 8]):
+            await broker.publish(numbers, topic=name)
+        ids = await publisher.publish_batch(10, 11)
+        seen = await inbox.wait_for(7)
+    assert len(set(ids)) == 2
+    assert sorted(seen) == [
+        *((number, "part") for number in (1, 2, 3)),
+        *((number, "seven") for number in (7, 8)),
+        *((number, "part") for number in (10, 11)),
+    ]

@@ -1,6 +1,7 @@
 """What the broker promises, on every server that is there."""
 
 import asyncio
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from faststream_pubsub import (
     TopologyError,
 )
 from faststream_pubsub.annotations import PubSubMessage as Message
+from faststream_pubsub.wire import PublishRequest
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -297,7 +299,7 @@ async def test_concurrent_publishes_share_requests(bench, name):
         publish = client.rpcs.publish
 
         async def counted(request, **options):
-            requests.append(len(request.messages))
+            requests.append(len(PublishRequest.FromString(request).messages))
             return await publish(request, **options)
 
         client.rpcs = replace(client.rpcs, publish=counted)
@@ -489,3 +491,23 @@ async def test_ping_tells_whether_the_server_answers(bench):
     await nobody.connect()
     assert not await nobody.ping(timeout=0.5)
     await nobody.stop()
+
+
+async def test_logs_say_topic_subscription_and_message(bench, name, inbox, caplog):
+    broker = bench.broker(logger=logging.getLogger("shop"))
+
+    @broker.subscriber(name, subscription=f"{name}.reader")
+    async def read(text: str) -> None:
+        await inbox.put(text)
+
+    with caplog.at_level(logging.INFO):
+        async with bench.running(broker):
+            message_id = await broker.publish("x", topic=name)
+            await inbox.wait_for(1)
+    told = {
+        record.getMessage(): (record.topic, record.subscription, record.message_id)
+        for record in caplog.records
+        if getattr(record, "message_id", "")
+    }
+    about = (name, f"{name}.reader", message_id)
+    assert told == dict.fromkeys(("Received", "Processed"), about)

@@ -91,13 +91,18 @@ def note_answers(broker, message_ids, answered):
 
     async def noting(request, **options):
         response = await acknowledge(request, **options)
-        answered.update(message_ids[ack_id] for ack_id in request.ack_ids)
+        # a handler that ran across the kill acknowledges by an ID that came later
+        answered.update(message_ids[i] for i in request.ack_ids if i in message_ids)
         return response
 
     client.rpcs = replace(client.rpcs, acknowledge=noting)
 
 
-@pytest.mark.parametrize("target", ["embedded"], indirect=True)
+@pytest.mark.parametrize(
+    "target",
+    ["embedded", *(["google"] if "PUBSUB_LONG_TESTS" in os.environ else [])],
+    indirect=True,
+)
 async def test_slow_handler_keeps_its_message(bench, name, inbox):
     """The shortest deadline is 10 s, so ten times the deadline runs only when it is asked for."""
     seconds = 100 if os.environ.get("PUBSUB_LONG_TESTS") else 11.5

@@ -4,9 +4,11 @@ import asyncio
 from dataclasses import replace
 
 import grpc
+import pytest
 
-from faststream_pubsub import FlowControlError, PublishError, PublishFlow
+from faststream_pubsub import FlowControlError, InvalidMessageError, PublishError, PublishFlow
 from faststream_pubsub.annotations import PubSubMessage as Message
+from faststream_pubsub.wire import PublishRequest
 
 
 def wrap_publish(broker, wrapper):
@@ -36,7 +38,7 @@ async def test_publishers_wait_for_room(bench, name):
 
     def counted(publish):
         async def call(request, **options):
-            at_once.append(len(request.messages))
+            at_once.append(len(PublishRequest.FromString(request).messages))
             return await publish(request, **options)
 
         return call
@@ -67,7 +69,8 @@ async def test_failed_ordering_key_goes_on_and_keeps_its_order(bench, name, inbo
 
     def failing_once(publish):
         async def call(request, **options):
-            if request.messages[0].data == b"1" and not begun.is_set():
+            first = PublishRequest.FromString(request).messages[0]
+            if first.data == b"1" and not begun.is_set():
                 begun.set()
                 await may_fail.wait()
                 raise grpc.aio.AioRpcError(
@@ -98,3 +101,34 @@ async def test_failed_ordering_key_goes_on_and_keeps_its_order(bench, name, inbo
         seen = await inbox.wait_for(5)
     assert [isinstance(f, PublishError) for f in failed] == [True] * 3
     assert [n for key, n in seen if key == "k"] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("target", ["embedded"], indirect=True)
+async def test_none_of_a_batch_is_sent_if_one_message_is_too_big(bench, name, inbox):
+    broker = bench.broker()
+
+    @broker.subscriber(name)
+    async def read(text: str) -> None:
+        await inbox.put(text)
+
+    async with bench.running(broker):
+        with pytest.raises(InvalidMessageError, match="bytes does not fit"):
+            await broker.publish_batch("small", "x" * 10_000_001, topic=name)
+        await broker.publish("end", name)
+        assert await inbox.wait_for(1) == ["end"]
+
+
+@pytest.mark.parametrize("target", ["embedded"], indirect=True)
+async def test_nobody_waits_for_ever_for_a_call_that_broke(bench, name):
+    def broken(_publish):
+        async def call(_request, **_options):
+            raise TypeError("not this")
+
+        return call
+
+    broker = bench.broker()
+    async with bench.running(broker):
+        wrap_publish(broker, broken)
+        async with asyncio.timeout(10):
+            with pytest.raises(PublishError, match="not this"):
+                await broker.publish("x", topic=name)

@@ -114,3 +114,18 @@ async def test_deadlines_of_one_length_share_a_request():
     told.acknowledger.set_deadline([delivery("c")], 0)
     await told.acknowledger.close(5)
     assert told.deadlines.asked == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_due"),
+    [(grpc.StatusCode.UNAVAILABLE, True), (grpc.StatusCode.PERMISSION_DENIED, False)],
+)
+async def test_lease_that_could_not_be_extended_is_due_at_once(monkeypatch, code, is_due):
+    monkeypatch.setattr("faststream_pubsub.acknowledging.EXTENSION_PATIENCE_SECONDS", -1)
+    told = Told(deadlines=[refusal(code)])
+    held = delivery("a")
+    held.extend_at = 100.0
+    told.acknowledger.set_deadline([held], 30)
+    await told.acknowledger.close(5)
+    assert (held.extend_at == 0.0) is is_due
+    assert [text for text, _ in told.errors] == ["1 leases could not be set to 30 s"]

@@ -2,9 +2,14 @@ import json
 
 import pytest
 from faststream import FastStream
+from pydantic import BaseModel
 
-from faststream_pubsub import PubSubBroker, PubSubRouter, RetryPolicy
+from faststream_pubsub import PubSubBroker, PubSubRouter, RetryPolicy, TopicSchema
 from faststream_pubsub.asyncapi import PubSubAsyncAPI
+
+
+class Stock(BaseModel):
+    count: int
 
 
 @pytest.fixture
@@ -25,6 +30,7 @@ def document():
     async def pack(number: int) -> int:
         return number
 
+    router.publisher("stock", topic_schema=TopicSchema(Stock, "stock-v1"), title="stock")
     broker.include_router(router)
     app = FastStream(broker, specification=PubSubAsyncAPI())
     specification = app.schema.to_specification()
@@ -35,9 +41,7 @@ def document():
 def test_channels_say_what_their_subscription_is(document):
     channel = document["channels"]["orders"]
     assert channel["address"] == "shop-orders"
-    binding = channel["bindings"]["googlepubsub"]
-    assert binding["bindingVersion"] == "0.2.0"
-    assert binding["x-subscription"] == {
+    assert channel["x-subscription"] == {
         "name": "shop-packing",
         "topic": "shop-orders",
         "ackDeadlineSeconds": 20,
@@ -62,3 +66,14 @@ def test_server_speaks_googlepubsub(document):
     [server] = document["servers"].values()
     assert server["protocol"] == "googlepubsub"
     assert server["host"] == "pubsub.googleapis.com:443"
+
+
+def test_topics_say_what_their_schema_is(document):
+    assert document["channels"]["stock"]["bindings"]["googlepubsub"] == {
+        "bindingVersion": "0.2.0",
+        "schemaSettings": {"encoding": "json", "name": "stock-v1"},
+    }
+    [message] = [m for n, m in document["components"]["messages"].items() if n.startswith("stock")]
+    assert message["bindings"]["googlepubsub"]["schema"] == {"name": "stock-v1"}
+    # the binding's JSON schema allows none without a schema
+    assert "bindings" not in document["channels"]["packed"]

@@ -62,3 +62,54 @@ async def test_abort_drops_what_waits():
     assert line.calls == [[1]]
     assert coalescer.idle
     assert coalescer.take_waiting() == []
+
+
+async def test_full_calls_are_in_flight_together_where_that_is_allowed():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=2, max_in_flight=3)
+    for item in range(9):
+        coalescer.add(item)
+    await asyncio.sleep(0)
+    assert line.calls == [[0, 1], [2, 3], [4, 5]]
+    await line.let_through(5)
+    await coalescer.flush()
+    assert line.calls[3:] == [[6, 7], [8]]
+
+
+async def test_few_items_wait_for_one_call_even_if_more_are_allowed():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=100, max_in_flight=3)
+    coalescer.add(0)
+    await asyncio.sleep(0)
+    coalescer.extend([1, 2])
+    await asyncio.sleep(0)
+    assert line.calls == [[0]]
+    await line.let_through(2)
+    await coalescer.flush()
+    assert line.calls == [[0], [1, 2]]
+
+
+async def test_item_that_comes_as_a_call_ends_is_sent():
+    sent = []
+
+    async def send(batch):
+        sent.append(batch)
+
+    coalescer = Coalescer(send, max_items=1)
+    for item in range(3):
+        coalescer.add(item)
+        await asyncio.sleep(0)
+    await coalescer.flush()
+    assert sent == [[0], [1], [2]]
+
+
+async def test_items_after_an_abort_are_sent():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=1)
+    coalescer.add(1)
+    await coalescer.abort()
+    assert coalescer.idle
+    coalescer.add(2)
+    await line.let_through(1)
+    await coalescer.flush()
+    assert line.calls == [[2]]

@@ -157,3 +157,36 @@ async def test_batch_ends_after_its_wait():
     queue.put(deliveries)
     assert await queue.get_batch(max_size=2, wait_seconds=60) == deliveries[:2]
     assert await queue.get_batch(max_size=2, wait_seconds=0) == deliveries[2:]
+
+
+def test_message_that_comes_again_is_held_once_under_its_new_ack_id():
+    leases = LeaseTable(lease_seconds=10, longest_seconds=100)
+    first, again = delivery(1), delivery(1)
+    again.ack_id, again.attempt = "1-again", 2
+    assert leases.begin([first], now=0) == [first]
+    assert leases.begin([again], now=5) == []
+    assert (first.ack_id, first.attempt) == ("1-again", 2)
+    assert first in leases
+    assert again not in leases
+    assert leases.take_due(now=8.9) == (0, [])
+    assert leases.take_expired(now=100) == [first]
+    assert len(leases) == leases.held_bytes == 0
+
+
+def test_message_that_comes_again_during_its_ack_is_another_delivery():
+    leases = LeaseTable(lease_seconds=10, longest_seconds=100)
+    first, again = delivery(1), delivery(1)
+    leases.begin([first], now=0)
+    first.settling, first.ack_id = True, "old"
+    assert leases.begin([again], now=5) == [again]
+    leases.end(first)
+    assert first.ack_id == "old"
+    assert again in leases
+    assert leases.held_bytes == 1
+
+
+def test_lease_is_never_below_the_least():
+    leases = LeaseTable(lease_seconds=10, longest_seconds=100)
+    leases.at_least(60)
+    leases.at_least(20)
+    assert leases.lease_seconds == 60

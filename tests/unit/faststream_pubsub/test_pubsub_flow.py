@@ -1,5 +1,3 @@
-import asyncio
-
 import pytest
 from faststream.exceptions import SetupError
 
@@ -7,51 +5,51 @@ from faststream_pubsub import FlowControlError, PublishFlow
 from faststream_pubsub.flow import FlowGate
 
 
-def gate(**limits):
-    return FlowGate(PublishFlow(**limits))
+def gate(begun=None, **limits):
+    def begin(item):
+        begun.append(item)
+        return item != "gave up"
+
+    return FlowGate(PublishFlow(**limits), begin)
 
 
-async def test_room_is_given_in_the_order_of_asking():
-    flow = gate(max_messages=1)
+def test_room_is_given_in_the_order_of_asking():
+    begun = []
+    flow = gate(begun, max_messages=1)
     assert flow.enter(1)
-    order: list[int] = []
-
-    async def ask(number: int) -> None:
-        if not flow.enter(1):
-            await flow.wait(1)
-        order.append(number)
-
-    asking = [asyncio.create_task(ask(n)) for n in range(3)]
+    for item in range(3):
+        assert not flow.enter(1)
+        flow.wait(1, item)
     for told in range(3):
-        await asyncio.sleep(0)
-        assert order == list(range(told))
+        assert begun == list(range(told))
         flow.leave(1, 1)
-        await asyncio.wait_for(asking[told], timeout=5)
+    assert begun == [0, 1, 2]
+    assert not flow.enter(1)
     flow.leave(1, 1)
     assert flow.enter(1)
 
 
-async def test_who_gives_up_waiting_takes_no_room():
-    flow = gate(max_messages=1)
+def test_who_gives_up_waiting_takes_no_room():
+    begun = []
+    flow = gate(begun, max_messages=1)
     flow.enter(1)
-    early, late = asyncio.create_task(flow.wait(1)), asyncio.create_task(flow.wait(1))
-    await asyncio.sleep(0)
-    early.cancel()
-    await asyncio.gather(early, return_exceptions=True)
+    flow.wait(1, "gave up")
+    flow.wait(1, "late")
     flow.leave(1, 1)
-    await asyncio.wait_for(late, timeout=5)
+    assert begun == ["gave up", "late"]
     flow.leave(1, 1)
     assert flow.enter(1)
 
 
-async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_the_room_back():
-    flow = gate(max_messages=1)
+def test_what_waits_can_be_taken_back():
+    begun = []
+    flow = gate(begun, max_messages=1)
     flow.enter(1)
-    waiting = asyncio.create_task(flow.wait(1))
-    await asyncio.sleep(0)
+    flow.wait(1, "a")
+    flow.wait(1, "b")
+    assert flow.take_waiting() == ["a", "b"]
     flow.leave(1, 1)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    assert begun == []
     assert flow.enter(1)
 
 

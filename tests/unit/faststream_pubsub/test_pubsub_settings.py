@@ -1,7 +1,15 @@
+import re
+
 import pytest
 from faststream.exceptions import SetupError
 
-from faststream_pubsub import InvalidMessageError, PubSubBroker, PubSubMessage, RetryPolicy
+from faststream_pubsub import (
+    InvalidMessageError,
+    PubSubBroker,
+    PubSubMessage,
+    PubSubRouter,
+    RetryPolicy,
+)
 from faststream_pubsub.connection import Address, resolve_address
 from faststream_pubsub.names import add_prefix, default_subscription, resource_path
 from faststream_pubsub.publishing import build_message
@@ -13,12 +21,22 @@ from faststream_pubsub.publishing import build_message
         ("ack_deadline_seconds", 9, "10 to 600"),
         ("ack_deadline_seconds", 601, "10 to 600"),
         ("max_delivery_attempts", 4, "5 to 100"),
+        ("max_lease_seconds", 8 * 86_400, "1 to 604800"),
+        ("max_bytes", 2**41, "1 to"),
         ("max_delivery_attempts", 101, "5 to 100"),
         ("max_messages", 0, "1 to"),
         ("max_bytes", 0, "1 to"),
         ("max_workers", 0, "1 to"),
         ("max_lease_seconds", 0, "1 to"),
         ("max_workers", 1_001, "max_messages"),
+        ("max_silence_seconds", 0, "1 to 86400"),
+        ("ack_deadline_seconds", "20", "no number: 10 to 600"),
+        ("max_workers", True, "no number: 1 to 10000"),
+        ("max_delivery_attempts", 7, "dead_letter_topic"),
+        ("max_batch_size", 7, "batch=True"),
+        ("max_batch_wait_seconds", 7, "batch=True"),
+        ("retry_policy", 7, "RetryPolicy"),
+        ("dead_letter_topic", "topic", "own topic"),
         ("filter", "x" * 257, "256"),
     ],
 )
@@ -39,6 +57,61 @@ def test_wrong_setting_is_an_error_at_declaration(setting, value, allowed):
 def test_wrong_batch_setting_is_an_error_at_declaration(settings, told):
     with pytest.raises(SetupError, match=told):
         PubSubBroker().subscriber("topic", batch=True, **settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("publish_patience_seconds", -1, "0 to 600"),
+        ("publish_compression_bytes", -1, "0 to 10000000"),
+        ("graceful_timeout", -1, "0 to 86400"),
+        ("graceful_timeout", "15", "no number"),
+    ],
+)
+def test_wrong_setting_of_the_broker_is_an_error(setting, value, allowed):
+    with pytest.raises(SetupError, match=rf"{setting}=.*{allowed}"):
+        PubSubBroker(**{setting: value})
+
+
+WRONG_NAMES = ["ab", "goog-a", "a b c", "x" * 256, "projects/p/topic/t"]
+
+
+@pytest.mark.parametrize("wrong", WRONG_NAMES)
+def test_wrong_name_is_an_error_at_declaration(wrong):
+    broker = PubSubBroker()
+    for declare in (
+        lambda: broker.subscriber(wrong, subscription="sub"),
+        lambda: broker.subscriber("topic", subscription=wrong),
+        lambda: broker.subscriber("topic", dead_letter_topic=wrong),
+        lambda: broker.publisher(wrong),
+    ):
+        with pytest.raises(SetupError, match=re.escape(wrong)):
+            declare()
+
+
+def test_name_of_a_router_is_whole_with_all_prefixes():
+    router = PubSubRouter("shop-")
+    router.subscriber("ab", subscription="goog")
+    PubSubBroker().include_router(router)
+
+    for wrong in ("a b", "a/b"):
+        with pytest.raises(SetupError, match=wrong):
+            router.subscriber(wrong)
+
+    with pytest.raises(SetupError, match="goog-shop-ab"):
+        PubSubBroker().include_router(router, prefix="goog-")
+    outer = PubSubRouter("goog-")
+    outer.include_router(router)
+    with pytest.raises(SetupError, match="goog-shop-ab"):
+        PubSubBroker(routers=[outer])
+
+
+async def test_publishers_of_routers_are_checked_when_the_broker_starts():
+    router = PubSubRouter("goog-")
+    router.publisher("topic")
+    broker = PubSubBroker(routers=[router], emulator_host="127.0.0.1:1")
+    with pytest.raises(SetupError, match="goog-topic"):
+        await broker.start()
 
 
 def test_retry_policy_names_what_is_wrong():
