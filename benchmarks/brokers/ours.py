@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 
@@ -76,8 +77,9 @@ async def our_consume(topic: str, messages: int, *, typed: bool, batch: bool) ->
     """Handle a backlog."""
     broker = make_broker(typed=typed)
     handled = Countdown(messages)
+    batches: dict[str, Any] = {"batch": True, "max_batch_size": 500} if batch else {}
     subscription = f"{topic}-{'typed' if typed else 'plain'}-{'batch' if batch else 'one'}"
-    subscribe = broker.subscriber(topic, subscription=subscription, batch=batch, max_batch_size=500)
+    subscribe = broker.subscriber(topic, subscription=subscription, **batches)
     subscribe(make_handler(handled, typed=typed, batch=batch))
     await broker.setup()
     await fill(topic, messages)
