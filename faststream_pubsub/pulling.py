@@ -14,14 +14,13 @@ from faststream_pubsub import wire
 from faststream_pubsub.acknowledging import Acknowledger
 from faststream_pubsub.backoff import full_jitter
 from faststream_pubsub.client import PubSubClient, is_being_cancelled
+from faststream_pubsub.dead_letters import dead_letter
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue, LeaseTable
 from faststream_pubsub.errors import PubSubError
-from faststream_pubsub.publishing import MessagePublisher, build_message
+from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.settings import EXACTLY_ONCE_DEADLINE_SECONDS, SubscriptionSettings
 from faststream_pubsub.watchdog import BEAT_SECONDS, StreamWatch, SubscriptionHealth
 
-REASON_ATTRIBUTE: Final = "dead-letter-reason"
-"""Attribute of a dead letter that says why it was rejected."""
 LEASE_TICK_SECONDS: Final = 1.0
 _PING_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
@@ -419,36 +418,6 @@ class Pulling:
 
     def _report(self, text: str, error: BaseException) -> None:
         self._log(logging.ERROR, f"{self._source.subscription}: {text}", error)
-
-
-def dead_letter(
-    delivery: Delivery,
-    *,
-    reason: str,
-    attributes: Mapping[str, str],
-) -> wire.Proto:
-    """The message as it goes to a dead-letter topic.
-
-    It carries the attributes that the service itself gives to messages it forwards
-    (https://cloud.google.com/pubsub/docs/handling-failures), and the reason.
-    """
-    message = delivery.message
-    _, project, _, subscription = delivery.subscription.split("/")
-    merged = {
-        **message.attributes,
-        "CloudPubSubDeadLetterSourceDeliveryCount": str(max(1, delivery.attempt)),
-        "CloudPubSubDeadLetterSourceSubscription": subscription,
-        "CloudPubSubDeadLetterSourceSubscriptionProject": project,
-        "CloudPubSubDeadLetterSourceTopicPublishTime": message.publish_time.ToJsonString(),
-        **({REASON_ATTRIBUTE: reason} if reason else {}),
-        **attributes,
-    }
-    fitting = {key: _fit(value) for key, value in merged.items()}
-    return build_message(message.data, fitting, message.ordering_key)
-
-
-def _fit(value: str) -> str:
-    return value.encode()[:1_024].decode(errors="ignore")
 
 
 async def _cancel(*tasks: asyncio.Task[None] | None) -> None:
