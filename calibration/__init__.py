@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from calibration.invariance import InvarianceRow as InvarianceRow
     from calibration.invariance import ItemInvariance as ItemInvariance
     from calibration.invariance import name_items as name_items
+    from calibration.persons import OddRespondent as OddRespondent
+    from calibration.persons import odd_respondents as odd_respondents
     from calibration.predictive import FitCheck as FitCheck
     from calibration.predictive import check_fit as check_fit
     from calibration.results import Fit as Fit
@@ -41,6 +43,7 @@ _HOMES = {
     "GrmArtefact": "artefact",
     "InvarianceRow": "invariance",
     "ItemInvariance": "invariance",
+    "OddRespondent": "persons",
     "Progress": "results",
     "Responses": "data",
     "SamplerSettings": "results",
@@ -53,6 +56,7 @@ _HOMES = {
     "fit": "grm",
     "judge": "gates",
     "name_items": "invariance",
+    "odd_respondents": "persons",
     "predict_sets": "conformal",
     "simulate_grades": "simulate",
 }

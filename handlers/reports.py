@@ -1,20 +1,22 @@
-"""``IterationCompleted``, ``IterationFailed`` -> draws the report of the run."""
+"""``IterationCompleted``, ``IterationAmended``, ``IterationFailed`` -> draws the run's report."""
 
 import asyncio
 import io
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from calibration.simulate import Truth
-from events.catalogue import IterationCompleted, IterationFailed
+from events.catalogue import IterationAmended, IterationCompleted, IterationFailed
 from events.model import (
     Family,
     FitFigures,
     GateVerdict,
     Parameters,
+    ResponsesEvaluator,
     SimulatorEvaluator,
     family_subject,
     iteration_subject,
@@ -30,7 +32,7 @@ from schemas.tables import INVARIANCE
 
 
 async def write_report(
-    event: IterationCompleted | IterationFailed,
+    event: IterationCompleted | IterationAmended | IterationFailed,
     claim: Claim,  # noqa: ARG001 - every handler is called alike
     ports: Ports,
 ) -> Outcome:
@@ -90,9 +92,14 @@ def command_of(iteration: int, parameters: Parameters) -> str:
     if parameters.method != "nuts":
         command += f" --method {parameters.method}"
     command += f" --seed {parameters.seed}"
-    if isinstance(parameters.evaluator, SimulatorEvaluator):
-        return command
-    return f"{command} --responses FILE.csv --scales FILE.toml"
+    match parameters.evaluator:
+        case SimulatorEvaluator():
+            return command
+        case ResponsesEvaluator(groups=str(column)):
+            column = shlex.quote(column)
+            return f"{command} --responses FILE.csv --scales FILE.toml --groups {column}"
+        case _:
+            return f"{command} --responses FILE.csv --scales FILE.toml"
 
 
 async def _family(
@@ -165,7 +172,7 @@ def _versions(families: list[FamilyReport]) -> Mapping[str, str]:
 
 REPORTS = Step(
     handler="reports",
-    consumes=(IterationCompleted, IterationFailed),
+    consumes=(IterationCompleted, IterationAmended, IterationFailed),
     emits=(),
     run=write_report,
     workers=1,

@@ -23,7 +23,7 @@ from infra.trainer import ProcessTrainer
 
 async def main():
     trainer = ProcessTrainer(Path(sys.argv[1]))
-    await trainer._ready()
+    await trainer._ready(4)
     print(trainer._process.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -60,7 +60,7 @@ async def trainer(tmp_path):
 
 async def test_a_family_that_cannot_be_fitted_leaves_the_process_to_the_next(trainer):
     told = []
-    await trainer._ready()
+    await trainer._ready(4)
     process = trainer._process
     with pytest.raises(CannotCalibrateError, match="ConstantItemError: item b"):
         await trainer.train(job(alike=["b"]))
@@ -72,26 +72,26 @@ async def test_a_family_that_cannot_be_fitted_leaves_the_process_to_the_next(tra
     assert (training.figures["method"], training.figures["n_responses"]) == ("mml", 180)
     assert [row["item"] for row in training.metrics] == list(ITEMS)
     assert [row["level"] for row in training.invariance] == ["configural", "metric", "scalar"]
-    assert training.gates
-    assert {"number", "name", "value", "threshold", "passed", "holds", "reason"} == set(
-        training.gates[0]
-    )
+    assert [gate["number"] for gate in training.gates] == list(range(1, 11))
+    words = {"number", "name", "value", "threshold", "passed", "holds", "judged", "reason"}
+    assert set(training.gates[0]) == words
+    assert [row["item"] for row in training.item_checks] == list(ITEMS)
     assert {progress.family for progress in told} == {"f"}
 
 
 async def test_a_process_that_was_killed_is_worth_another_try(trainer):
-    process = await trainer._ready()
+    process = await trainer._ready(4)
     fitting = asyncio.create_task(trainer.train(job()))
     await asyncio.sleep(0)
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(TransientError, match="the training process ended with code -9"):
         await fitting
-    await trainer._ready()
+    await trainer._ready(4)
     assert trainer._process.pid != process.pid
 
 
 async def test_a_fit_that_is_cancelled_ends_its_process(trainer):
-    process = await trainer._ready()
+    process = await trainer._ready(4)
     fitting = asyncio.create_task(trainer.train(job()))
     await asyncio.sleep(0)
     fitting.cancel()
@@ -103,7 +103,7 @@ async def test_a_fit_that_is_cancelled_ends_its_process(trainer):
 
 
 async def test_closing_ends_the_process_and_may_be_done_twice(trainer):
-    await trainer._ready()
+    await trainer._ready(4)
     process = trainer._process
     await trainer.close()
     await trainer.close()
