@@ -63,12 +63,14 @@ class ShareFit:
 
     Attributes:
         item: Its name.
+        categories: Their labels.
         observed: Share of the answers.
         low: Below it lie 2.5% of the replications.
         high: Above it lie 2.5% of the replications.
     """
 
     item: str
+    categories: tuple[int, ...]
     observed: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -220,9 +222,9 @@ def _shares(counts: NDArray[np.int64]) -> _Table:
 
 
 def _share_fits(responses: Responses, observed: _Table, replicated: _Table) -> tuple[ShareFit, ...]:
-    low, high = np.quantile(replicated, (0.025, 0.975), axis=0)
+    parts = (observed, *np.quantile(replicated, (0.025, 0.975), axis=0))
     return tuple(
-        ShareFit(item, *(tuple(part[j, : len(own)].tolist()) for part in (observed, low, high)))
+        ShareFit(item, own, *(tuple(part[j, : len(own)].tolist()) for part in parts))
         for j, (item, own) in enumerate(zip(responses.items, responses.categories, strict=True))
     )
 

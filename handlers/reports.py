@@ -23,6 +23,7 @@ from events.model import (
     namespace_of,
 )
 from handlers.digests import sha256, short
+from handlers.waivers import waivers_of
 from infra.once import Step
 from infra.outcome import Ack, Outcome, Retry
 from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
@@ -122,7 +123,7 @@ async def _family(
     return FamilyReport(
         family=name,
         status=status if status in {"promoted", "held"} else "failed",
-        reason=reason,
+        reason=reason if status == "held" else None,
         grm=json.loads(await ports.objects.get(kept.uris["grm"])),
         figures=FitFigures.model_validate(kept.details["figures"]),
         gates=tuple(GateVerdict.model_validate(gate) for gate in kept.details["gates"]),
@@ -130,6 +131,8 @@ async def _family(
         discrimination=draws.get("discrimination"),
         thresholds=draws.get("thresholds"),
         truth=_truth(family, parameters),
+        checks=json.loads(await ports.objects.get(kept.uris["checks"])),
+        waivers=tuple(waivers_of(await ports.ledger.steps(subject))),
     )
 
 

@@ -58,7 +58,7 @@ def examine(
     fit_check = _attempt(lambda: calibration.check_fit(fit, responses, seed=job.seed))
     odd = calibration.odd_respondents(fit, responses)
     tell(1)
-    sets = _attempt(lambda: calibration.predict_sets(responses, seed=job.seed))
+    sets = _attempt(lambda: calibration.predict_sets(responses, seed=job.seed, method=job.method))
     tell(2)
     grouped = group(job, responses)
     levels = _attempt(lambda: _compare(grouped))
