@@ -24,18 +24,18 @@ def category_shares(items: Sequence[Shares]) -> Figure:
     rows = -(-len(items) // _PER_ROW)
     figure = sheet(10.2, 0.1 + 1.5 * rows)
     width = (10.2 - 0.4) / _PER_ROW
+    most = max(max(*item.observed, *item.high) for item in items) * 1.12
     for n, item in enumerate(items):
         row, column = divmod(n, _PER_ROW)
-        left, top = 0.4 + column * width, 0.05 + row * 1.5
-        axes = place(
-            figure, left, 0.1 + 1.5 * rows - top - 1.15, 10.2 - left - width + 0.15, top + 0.2
-        )
-        _draw_shares(axes, item)
+        left, above = 0.4 + column * width, 0.05 + row * 1.5
+        below = 0.1 + 1.5 * rows - above - 1.15
+        axes = place(figure, left, below, 10.2 - left - width + 0.15, above + 0.2)
+        _draw_shares(axes, item, top=most)
         axes.tick_params(axis="y", labelleft=column == 0)
     return figure
 
 
-def _draw_shares(axes: Axes, item: Shares) -> None:
+def _draw_shares(axes: Axes, item: Shares, *, top: float) -> None:
     x = np.arange(len(item.observed))
     axes.vlines(x, item.low, item.high, color=PALE, linewidth=9)
     for at, share, beyond in zip(x, item.observed, item.beyond, strict=True):
@@ -43,8 +43,7 @@ def _draw_shares(axes: Axes, item: Shares) -> None:
         marker = "X" if beyond else "o"
         axes.plot([at], [share], marker, color=colour, markersize=4.5, markeredgecolor=PANEL)
     axes.set_xticks(x, [short(name, 4) for name in item.categories])
-    top = max(*item.observed, *item.high, 0.1)
-    axes.set(xlim=(-0.6, len(x) - 0.4), ylim=(0, top * 1.12))
+    axes.set(xlim=(-0.6, len(x) - 0.4), ylim=(0, top))
     axes.locator_params(axis="y", nbins=3)
     axes.grid(visible=False, axis="x")
     axes.set_title(short(item.item, 20), loc="left", fontsize=8)
