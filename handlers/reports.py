@@ -23,12 +23,12 @@ from events.model import (
     namespace_of,
 )
 from handlers.digests import sha256, short
-from handlers.waivers import waivers_of
 from infra.once import Step
 from infra.outcome import Ack, Outcome, Retry
 from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
 from infra.report.data import FamilyReport, ReportData, ShardCounts
 from infra.telemetry import trace_id
+from infra.waivers import waivers_of
 from schemas.tables import INVARIANCE
 
 

@@ -8,11 +8,9 @@ from handlers.promotion import keep_decision
 from infra.once import Step
 from infra.outcome import Ack, Outcome, Retry
 from infra.ports import Claim, ClaimKey, Ports, Receipt, StepRecord
+from infra.waivers import waivers_of
 from schemas.rows import arrow_rows
 from schemas.tables import WAIVERS
-
-ASKED = "waive"
-"""The step under which an operator's waiver is kept in the ledger before its event goes out."""
 
 
 async def apply_waiver(event: GateWaived, claim: Claim, ports: Ports) -> Outcome:
@@ -33,14 +31,6 @@ async def apply_waiver(event: GateWaived, claim: Claim, ports: Ports) -> Outcome
     promoted = FamilyPromoted(iteration=event.iteration, family=event.family, grm_uri=grm_uri)
     await keep_decision(promoted, "promoted", (grm_uri, fit.digest), claim, ports)
     return Ack(Receipt(fit.digest, details={"promoted": True, "left": []}), [promoted])
-
-
-def waivers_of(steps: Sequence[StepRecord]) -> list[dict[str, str | int]]:
-    """The waivers that are kept among a family's steps, by number of the gate."""
-    found = [
-        dict(step.receipt.details) for step in steps if step.key.step == ASKED and step.receipt
-    ]
-    return sorted(found, key=lambda waiver: int(waiver["number"]))
 
 
 def _holds(gate: GateVerdict) -> bool:

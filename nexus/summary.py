@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from events.model import family_subject, iteration_subject, namespace_of
-from handlers.waivers import waivers_of
 from infra.effects import Effects
 from infra.ports import ClaimKey, Ledger, StepRecord, StepStatus
+from infra.waivers import waivers_of
 from sagas.iteration import ENDED
 
 Document = dict[str, Any]

@@ -11,13 +11,14 @@ from events.catalogue import GateWaived
 from events.cloudevents import derived_id
 from events.model import GateVerdict, family_subject, gate_subject, iteration_subject
 from handlers.digests import sha256
-from handlers.waivers import ASKED, WAIVING, waivers_of
+from handlers.waivers import WAIVING
 from infra.errors import InputError, NexusError
 from infra.ledger import open_ledger
 from infra.outbox import outgoing, publish
 from infra.ports import Cause, ClaimKey, Completed, Ledger, Ports, Receipt, StepRecord, StepStatus
 from infra.settings import Settings
 from infra.telemetry import span
+from infra.waivers import ASKED, waivers_of
 from nexus.app import connected, consuming
 from nexus.producer import take
 from nexus.run import LOOK_SECONDS
