@@ -49,7 +49,13 @@ def assert_contract(document):
     assert family["family"] == "openness"
     assert family["calibration_metrics_rows"] == 6
     assert family["invariance_rows"] == 3
-    assert set(family["gates"].values()) <= {"passed", "failed", "noted"}
+    assert list(family["gates"]) == [str(number) for number in range(1, 11)]
+    assert set(family["gates"].values()) <= {"passed", "failed", "noted", "not judged"}
+    assert family["gates"]["10"] == "not judged"
+    for told in family["gate_details"]:
+        assert told["verdict"] == family["gates"][str(told["number"])]
+        assert told["threshold"]
+        assert told["reason"]
     merged = [one for one in document["receipts"] if one["step"] == "merge"]
     assert [one["shard_index"] for one in merged] == list(range(SHARDS))
     for receipt in document["receipts"]:
@@ -116,6 +122,8 @@ def test_the_warehouse_holds_each_row_once(finished):
     levels = sorted(nexus.rows("SELECT level FROM invariance"))
     assert levels == [("configural",), ("metric",), ("scalar",)]
     assert nexus.rows("SELECT count(*) FROM promotions") == [(1,)]
+    assert nexus.rows("SELECT number FROM gates ORDER BY 1") == [(n,) for n in range(1, 11)]
+    assert {row[0] for row in nexus.rows("SELECT item FROM item_checks")} == CONSTRUCTS
 
 
 def test_the_same_run_again_is_replayed_and_changes_nothing(finished):
