@@ -131,7 +131,7 @@ async def _family(
         discrimination=draws.get("discrimination"),
         thresholds=draws.get("thresholds"),
         truth=_truth(family, parameters),
-        checks=json.loads(await ports.objects.get(kept.uris["checks"])),
+        checks=await _checks(kept.uris.get("checks"), ports),
         waivers=tuple(waivers_of(await ports.ledger.steps(subject))),
     )
 
@@ -141,6 +141,14 @@ async def _draws(uri: str | None, ports: Ports) -> Mapping[str, Any]:
         return {}
     with np.load(io.BytesIO(await ports.objects.get(uri))) as arrays:
         return dict(arrays)
+
+
+async def _checks(uri: str | None, ports: Ports) -> Mapping[str, Any] | None:
+    """What the gates looked at; fits of before it was kept have none."""
+    if uri is None:
+        return None
+    found: Mapping[str, Any] = json.loads(await ports.objects.get(uri))
+    return found
 
 
 async def _invariance(iteration: int, family: str, ports: Ports) -> tuple[Mapping[str, Any], ...]:

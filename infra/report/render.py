@@ -314,7 +314,8 @@ def _source(evaluator: Evaluator) -> str:
                 "(its truth is known)"
             )
         case ResponsesEvaluator():
-            return f"responses file {evaluator.uri}, {evaluator.digest}"
+            grouped = f", groups by column {evaluator.groups}" if evaluator.groups else ""
+            return f"responses file {evaluator.uri}, {evaluator.digest}{grouped}"
 
 
 def _wall_seconds(data: ReportData, timeline: Timeline) -> float | None:
