@@ -30,7 +30,7 @@ def path_of(uri: str) -> Path:
 def finished(new_nexus):
     """A finished run that tests look at and change nothing of."""
     nexus = new_nexus()
-    return nexus, nexus.run("run", "--method", "mml", "--json").succeeded().document
+    return nexus, nexus.run("run", "--method", "mml", "--json", seconds=280).succeeded().document
 
 
 def assert_contract(document):
@@ -183,7 +183,7 @@ def assert_refused(nexus, ended, said):
 def test_the_same_seed_gives_equal_receipts_in_another_home(finished, new_nexus):
     _, document = finished
     other = new_nexus()
-    same = other.run("run", "--method", "mml", "--json").succeeded().document
+    same = other.run("run", "--method", "mml", "--json", seconds=280).succeeded().document
     assert same["receipts"] == document["receipts"]
     fits = [json.loads(path_of(d["families"][0]["grm"]).read_text()) for d in (document, same)]
     assert fits[0] == fits[1]

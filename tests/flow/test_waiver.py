@@ -73,6 +73,6 @@ def test_a_waived_gate_lets_the_family_through_once_and_is_told(nexus, rare_csv)
     assert "5 category use" in shown
     assert "waived" in shown
 
-    following = nexus.run(*run, "--iteration", "2", "--json").succeeded().document
+    following = nexus.run(*run, "--iteration", "2", "--json", seconds=200).succeeded().document
     gates = following["families"][0]["gates"]
     assert (gates["5"], gates["10"]) == ("failed", "passed")
