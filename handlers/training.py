@@ -87,7 +87,11 @@ async def _groups(event: TrainingRequested, ports: Ports) -> tuple[str | None, .
 
 async def _beside(place: str, training: Training, ports: Ports) -> dict[str, str]:
     """What is kept beside ``grm.json``, by name: the checks, and the draws where there are any."""
-    documents = [("checks", "json", training.checks_json), ("draws", "npz", training.draws_npz)]
+    documents = [
+        ("checks", "json", training.checks_json),
+        ("draws", "npz", training.draws_npz),
+        ("inference", "nc", training.inference_nc),
+    ]
     stored = {}
     for name, kind, data in documents:
         if data is not None:

@@ -392,11 +392,13 @@ class TrainingJob:
 class Training:
     """What a fit yields, as stored: documents and rows, no arrays of draws in memory.
 
-    ``checks_json`` holds what the gates from 7 on looked at, for the report.
+    ``checks_json`` holds what the gates from 7 on looked at, for the report; ``inference_nc`` all
+    draws as ArviZ reads them (netCDF).
     """
 
     grm_json: bytes
     draws_npz: bytes | None
+    inference_nc: bytes | None
     checks_json: bytes
     figures: Mapping[str, Any]
     gates: tuple[Mapping[str, Any], ...]

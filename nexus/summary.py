@@ -120,6 +120,7 @@ def _family(
         "gate_details": [{**gate, "verdict": _word(gate, waived)} for gate in gates],
         "waivers": waivers,
         "grm": receipt.uris["grm"] if receipt else None,
+        "inference_data": receipt.uris.get("inference") if receipt else None,
         "calibration_metrics_rows": receipt.counts["calibration_metrics"] if receipt else 0,
         "invariance_rows": receipt.counts["invariance"] if receipt else 0,
     }

@@ -8,11 +8,13 @@ import io
 import os
 import queue
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -88,6 +90,7 @@ def train(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> Trainin
     return Training(
         grm_json=calibration.GrmArtefact.from_fit(fit).to_json().encode(),
         draws_npz=_draws(fit) if fit.draws else None,
+        inference_nc=_inference_data(fit) if fit.draws else None,
         checks_json=checks.document(job, found),
         figures={**_figures(fit), "checks_seconds": time.perf_counter() - began},
         gates=tuple(_gate(gate) for gate in gates),
@@ -122,6 +125,12 @@ def _draws(fit: "Fit") -> bytes:
     kept = {name: fit.draws[name].astype(np.float32) for name in ("discrimination", "thresholds")}
     np.savez_compressed(file, allow_pickle=False, **kept)
     return file.getvalue()
+
+
+def _inference_data(fit: "Fit") -> bytes:
+    """ArviZ's InferenceData, which HDF5 writes to files only."""
+    with tempfile.TemporaryDirectory() as folder:
+        return calibration.write_netcdf(fit, Path(folder) / "inference.nc").read_bytes()
 
 
 def _figures(fit: "Fit") -> dict[str, Any]:

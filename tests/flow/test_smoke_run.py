@@ -100,6 +100,8 @@ def test_the_sampled_run_keeps_the_contract(nexus):
     assert trusted or family["status"] == "held"
     assert_loads_back_equal(family, "nuts")
     assert_self_contained(path_of(document["report"]).read_text(), sampled=True)
+    kept = path_of(family["inference_data"]).read_bytes()
+    assert kept.startswith(b"\x89HDF")
 
 
 def test_a_run_keeps_the_contract(finished):

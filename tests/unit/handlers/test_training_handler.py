@@ -79,7 +79,9 @@ class FixedTrainer:
         levels = tuple(level(name) for name in ("configural", "metric", "scalar"))
         metrics = tuple(metric(item) for item in FAMILY.items)
         found = tuple(checked(item) for item in FAMILY.items)
-        return Training(GRM, self.draws, CHECKS, FIGURES, (GATE,), metrics, levels, found)
+        return Training(
+            GRM, self.draws, self.draws and b"nc", CHECKS, FIGURES, (GATE,), metrics, levels, found
+        )
 
 
 def grade(persona, construct, value, *, turn=0, iteration=4, family="openness"):
@@ -159,7 +161,8 @@ async def test_a_fit_is_kept_once_with_its_metrics(graded, claim):
         ("imagination", False, None),
         ("intellect", False, None),
     ]
-    assert graded.effects.objects_written == 3
+    assert await ports.objects.get(outcomes[0].receipt.uris["inference"]) == b"nc"
+    assert graded.effects.objects_written == 4
 
 
 async def test_a_fit_without_draws_has_none_to_show(graded, claim):
