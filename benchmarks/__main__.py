@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-STUDIES = {"calibration_sbc"}  # a report that takes an hour, run by itself
+STUDIES = {"calibration_gates", "calibration_headline", "calibration_sbc"}
+"""They take long, and are run by hand."""
 
 for script in sorted(Path(__file__).parent.glob("*.py")):
     if not script.name.startswith("_") and script.stem not in STUDIES:

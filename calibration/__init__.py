@@ -10,15 +10,23 @@ if TYPE_CHECKING:
     from calibration.artefact import GrmArtefact as GrmArtefact
     from calibration.conformal import Conformal as Conformal
     from calibration.conformal import predict_sets as predict_sets
+    from calibration.correlated import CorrelatedFit as CorrelatedFit
+    from calibration.correlated import fit_correlated as fit_correlated
     from calibration.data import Responses as Responses
     from calibration.errors import CalibrationError as CalibrationError
     from calibration.gates import Evidence as Evidence
     from calibration.gates import Gate as Gate
     from calibration.gates import judge as judge
     from calibration.grm import fit as fit
+    from calibration.inference_data import to_inference_data as to_inference_data
+    from calibration.inference_data import write_netcdf as write_netcdf
     from calibration.invariance import InvarianceRow as InvarianceRow
     from calibration.invariance import ItemInvariance as ItemInvariance
     from calibration.invariance import name_items as name_items
+    from calibration.network import Network as Network
+    from calibration.network import learn_network as learn_network
+    from calibration.persons import OddRespondent as OddRespondent
+    from calibration.persons import odd_respondents as odd_respondents
     from calibration.predictive import FitCheck as FitCheck
     from calibration.predictive import check_fit as check_fit
     from calibration.results import Fit as Fit
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CalibrationError": "errors",
     "Conformal": "conformal",
+    "CorrelatedFit": "correlated",
     "Evidence": "gates",
     "Fit": "results",
     "FitCheck": "predictive",
@@ -41,6 +50,8 @@ _HOMES = {
     "GrmArtefact": "artefact",
     "InvarianceRow": "invariance",
     "ItemInvariance": "invariance",
+    "Network": "network",
+    "OddRespondent": "persons",
     "Progress": "results",
     "Responses": "data",
     "SamplerSettings": "results",
@@ -51,10 +62,15 @@ _HOMES = {
     "compare_versions": "stability",
     "configure": "runtime",
     "fit": "grm",
+    "fit_correlated": "correlated",
     "judge": "gates",
+    "learn_network": "network",
     "name_items": "invariance",
+    "odd_respondents": "persons",
     "predict_sets": "conformal",
     "simulate_grades": "simulate",
+    "to_inference_data": "inference_data",
+    "write_netcdf": "inference_data",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # one list of names, not two

@@ -18,6 +18,7 @@ from calibration.data import Responses
 from calibration.errors import SettingError, TooFewRespondentsError
 from calibration.layout import theta_nodes
 from calibration.predictive import category_shares
+from calibration.results import Method
 
 _HELD_OUT = 0.2
 
@@ -52,13 +53,16 @@ class Conformal:
     coverage_floor: float
 
 
-def predict_sets(responses: Responses, *, seed: int, level: float = 0.9) -> Conformal:
+def predict_sets(
+    responses: Responses, *, seed: int, level: float = 0.9, method: Method = "mml"
+) -> Conformal:
     """Calibrate and test prediction sets.
 
     Args:
         responses: The data.
         seed: Of the split.
         level: Probability that a set holds the real grade, 0.5 to 0.99.
+        method: Of the fit that stands by; items are estimated at the mode it starts from.
 
     Raises:
         SettingError: A level out of range.
@@ -78,16 +82,16 @@ def predict_sets(responses: Responses, *, seed: int, level: float = 0.9) -> Conf
             f"at level {level}: give more or a lower level"
         )
     rest = replace(responses, counts=responses.counts - held)
-    probability = _predicted(rest)
+    probability = _predicted(rest, method)
     likeliest_first = np.sort(np.repeat(probability.ravel(), calibrate.ravel()))[::-1]
     cutoff = float(likeliest_first[rank - 1])
     inside = (probability >= cutoff) | (probability == probability.max(2, keepdims=True))
     return _measured(inside, test, (level, cutoff, int(calibrate.sum())))
 
 
-def _predicted(rest: Responses) -> _Table:
+def _predicted(rest: Responses, method: Method) -> _Table:
     """Probability of each grade given the respondent's other answers, as the counts are shaped."""
-    a, b = grm.penalised_estimates(rest)
+    a, b = grm.mode_estimates(rest, method)
     nodes = theta_nodes(rest)
     share = scores.posterior_on_nodes(rest, rest.counts, (a, b), nodes)
     by_node = category_shares(rest, a, b, nodes)

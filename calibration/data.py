@@ -1,7 +1,7 @@
 """Ordered responses: checked, recoded, and counted per respondent, item and category."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -188,6 +188,20 @@ class Responses:
             self.respondents,
             labels,
             self.notes,
+        )
+
+    def chosen(self, respondents: ArrayLike) -> "Responses":
+        """The same items of some respondents.
+
+        Args:
+            respondents: Which to keep, bool, shape (n_respondents,).
+        """
+        kept = np.asarray(respondents, bool)
+        return replace(
+            self,
+            counts=self.counts[kept],
+            respondents=tuple(np.array(self.respondents)[kept].tolist()),
+            groups=self.groups[kept],
         )
 
 

@@ -120,13 +120,13 @@ def joint_log_density(y: Array, data: JointData) -> Array:
     n = data.rough.size
     u, mean, log_scale, known, stated = joint_parameters(y, data)
     eta = jnp.exp(known.log_a)[:, None] * u[:, None, None] - cut_points(known, data.used)
-    likelihood = jnp.sum(data.above * eta - (data.above + data.below) * jax.nn.softplus(eta))
+    likelihood = answers(eta, data.above, data.above + data.below)
     theta = mean + jnp.exp(log_scale) * u
     return (
         likelihood
-        + _between_cuts(known, data.middle, data.used)
+        + between_cuts(known, data.middle, data.used)
         + log_prior(stated, data.used)
-        + _unused_gaps(known, data.used)
+        + unused_gaps(known, data.used)
         + (n - 1) * log_scale
         - 0.5 * jnp.sum(theta**2)
     )
@@ -161,7 +161,7 @@ def marginal_log_density(y: Array, data: MarginalData) -> Array:
         patterns = Patterns(data.patterns.above[g], data.patterns.both[g])
         tables = _tables(of_group, theta, data.used, data.nodes, patterns.above.dtype)
         likelihood += _total(tables, patterns, data.weight[g], data.reference[g])
-        likelihood += _between_cuts(of_group, data.middle[g], data.used)
+        likelihood += between_cuts(of_group, data.middle[g], data.used)
         prior += log_prior(of_group, data.used) - 0.5 * mean**2 - 0.5 * (log_sd / 0.5) ** 2
     return likelihood + data.prior_weight * prior + _unused(y, data)
 
@@ -302,12 +302,35 @@ def hierarchical_log_prior(log_a: Array) -> Array:
     return jax.scipy.special.logsumexp(by_sigma + LOG_SIGMA_WEIGHTS)
 
 
-def _between_cuts(items: Items, middle: Array, used: Array) -> Array:
+@jax.custom_vjp
+def answers(eta: Array, above: Array, both: Array) -> Array:
+    """``sum(above * eta - both * softplus(eta))``; value and slope share one exponential."""
+    return _answers_forward(eta, above, both)[0]
+
+
+def _answers_forward(eta: Array, above: Array, both: Array) -> tuple[Array, tuple[Array, Array]]:
+    small = jnp.exp(-jnp.abs(eta))
+    larger = 1.0 / (1.0 + small)
+    value = jnp.sum(above * eta - both * (jnp.maximum(eta, 0.0) - jnp.log(larger)))
+    return value, (above - both * jnp.where(eta > 0, larger, small * larger), both)
+
+
+def _answers_backward(residual: tuple[Array, Array], scale: Array) -> tuple[Array, Array, Array]:
+    slope, both = residual
+    return scale * slope, jnp.zeros_like(both), jnp.zeros_like(both)
+
+
+answers.defvjp(_answers_forward, _answers_backward)
+
+
+def between_cuts(items: Items, middle: Array, used: Array) -> Array:
+    """Log-likelihood's factor that is free of theta; ``middle`` as in `layout.CutCounts`."""
     safe = jnp.where(used[:, 1:], jnp.exp(items.log_gap), 1.0)
     return jnp.sum(middle * jnp.log(-jnp.expm1(-safe)))
 
 
-def _unused_gaps(items: Items, used: Array) -> Array:
+def unused_gaps(items: Items, used: Array) -> Array:
+    """A standard normal for coordinates that no item has, so that the Hessian is regular."""
     return -0.5 * jnp.sum(jnp.where(used[:, 1:], 0.0, items.log_gap) ** 2)
 
 
@@ -321,7 +344,7 @@ def _blocks(y: Array, data: MarginalData) -> tuple[list[Items], Array]:
 
 def _unused(y: Array, data: MarginalData) -> Array:
     blocks, tail = _blocks(y, data)
-    total = _unused_gaps(blocks[0], data.used)
+    total = unused_gaps(blocks[0], data.used)
     for g, block in enumerate(blocks[1:]):
         log_gap = block.log_gap**2
         gap_free = jnp.where(data.used[:, 1:], data.tie_b[:, None] * log_gap, log_gap)

@@ -8,7 +8,7 @@ from calibration.results import Fit
 
 if TYPE_CHECKING:
     from calibration.conformal import Conformal
-    from calibration.invariance import InvarianceRow
+    from calibration.invariance import InvarianceRow, ItemInvariance
     from calibration.predictive import FitCheck
     from calibration.stability import Stability
 
@@ -34,6 +34,7 @@ class Gate:
         passed: Whether it holds.
         reason: One line.
         advisory: Whether a failure is told but does not hold the family.
+        judged: False where there was nothing to judge by; it passes then, and says why.
     """
 
     number: int
@@ -43,19 +44,32 @@ class Gate:
     passed: bool
     reason: str
     advisory: bool = False
+    judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What gates beyond the first six look at; None where it was not worked out."""
+    """What gates beyond the first six look at.
 
-    fit_check: "FitCheck | None" = None
-    prediction_sets: "Conformal | None" = None
-    stability: "Stability | None" = None
+    None leaves a gate out; a text says why there is nothing to judge by.
+
+    Attributes:
+        fit_check: For gate 7.
+        prediction_sets: For gate 9.
+        stability: For gate 10.
+        items: Each item's invariance, which gate 8 names offenders from.
+    """
+
+    fit_check: "FitCheck | str | None" = None
+    prediction_sets: "Conformal | str | None" = None
+    stability: "Stability | str | None" = None
+    items: Sequence["ItemInvariance"] = ()
 
 
 def judge(
-    fit: Fit, invariance: Sequence["InvarianceRow"] = (), evidence: Evidence | None = None
+    fit: Fit,
+    invariance: "Sequence[InvarianceRow] | str" = (),
+    evidence: Evidence | None = None,
 ) -> tuple[Gate, ...]:
     """Every gate for a fit, in order of number; 7 to 10 only where there is evidence."""
     said = evidence or Evidence()
@@ -70,7 +84,7 @@ def judge(
     if said.fit_check is not None:
         gates.append(model_fit(said.fit_check))
     if invariance:
-        gates.append(metric_invariance(invariance))
+        gates.append(metric_invariance(invariance, said.items))
     if said.prediction_sets is not None:
         gates.append(coverage(said.prediction_sets))
     if said.stability is not None:
@@ -180,15 +194,18 @@ def discrimination(fit: Fit) -> Gate:
     )
 
 
-def model_fit(check: "FitCheck") -> Gate:
+def model_fit(check: "FitCheck | str") -> Gate:
     """Gate 7: residual correlations no larger than chance makes them, or at most 0.08.
 
     Thousands of respondents show any misfit; what matters is its size (Hu & Bentler 1999).
     """
+    threshold = f"p >= {FIT_P_VALUE}, or residual correlations <= {RESIDUAL_LIMIT}"
+    if isinstance(check, str):
+        return _not_judged((7, "fit"), threshold, check)
     pair = " and ".join(check.worst_pair)
     return _gate(
         (7, "fit"),
-        f"p >= {FIT_P_VALUE}, or residual correlations <= {RESIDUAL_LIMIT}",
+        threshold,
         check.excess,
         check.p_value >= FIT_P_VALUE or check.excess <= RESIDUAL_LIMIT,
         f"residual correlations beyond chance are {check.excess:.3f} (p {check.p_value:.2f}); the "
@@ -196,10 +213,39 @@ def model_fit(check: "FitCheck") -> Gate:
     )
 
 
-def coverage(sets: "Conformal") -> Gate:
+def metric_invariance(
+    rows: "Sequence[InvarianceRow] | str", items: Sequence["ItemInvariance"] = ()
+) -> Gate:
+    """Gate 8, advisory: discriminations equal across groups, by BIC.
+
+    Advisory because groups that differ are a finding about the groups; the pooled calibration
+    stands, and its reader is told.
+    """
+    which, threshold = (8, "invariance"), "metric: BIC does not rise"
+    if isinstance(rows, str):
+        return _not_judged(which, threshold, rows)
+    metric = next(row for row in rows if row.level == "metric")
+    levels = [row.level for row in rows if row.holds]
+    highest = levels[-1] if levels else "none"
+    offenders = [item.item for item in items if not item.invariant]
+    named = f"; items that differ: {_listed(offenders)}" if offenders else ""
+    return Gate(
+        *which,
+        threshold,
+        metric.delta_bic,
+        metric.holds,
+        f"the highest level of invariance that holds is {highest}{named}",
+        advisory=True,
+    )
+
+
+def coverage(sets: "Conformal | str") -> Gate:
     """Gate 9: prediction sets hold the real grade as often as they say, chance allowed for."""
+    which = (9, "conformal coverage")
+    if isinstance(sets, str):
+        return _not_judged(which, "at least the stated share, chance allowed for", sets)
     return _gate(
-        (9, "conformal coverage"),
+        which,
         f">= {sets.coverage_floor:.3f}",
         sets.coverage,
         sets.coverage >= sets.coverage_floor,
@@ -208,38 +254,23 @@ def coverage(sets: "Conformal") -> Gate:
     )
 
 
-def stability(found: "Stability") -> Gate:
+def stability(found: "Stability | str") -> Gate:
     """Gate 10: no parameter moved from the promoted version beyond chance, once linked."""
+    which = (10, "stability")
+    if isinstance(found, str):
+        return _not_judged(which, "no move beyond chance", found)
     if found.n_parameters == 0:
         reason = "no item has the promoted version's name and categories"
-        return Gate(10, "stability", "a common item", None, False, reason)
-    lacking = f"; not compared: {', '.join(found.not_compared)}" if found.not_compared else ""
+        return Gate(*which, "a common item", None, False, reason)
+    moved = f"; items that moved: {_listed(found.moved)}" if found.moved else ""
+    lacking = f"; not compared: {_listed(found.not_compared)}" if found.not_compared else ""
     return _gate(
-        (10, "stability"),
+        which,
         f"<= {found.limit:.2f} pooled standard errors",
         found.largest,
         found.largest <= found.limit,
-        f"{found.parameter} moved furthest, by {found.largest:.2f} pooled standard errors{lacking}",
-    )
-
-
-def metric_invariance(rows: Sequence["InvarianceRow"]) -> Gate:
-    """Gate 8, advisory: discriminations equal across groups, by BIC.
-
-    Advisory because groups that differ are a finding about the groups; the pooled calibration
-    stands, and its reader is told.
-    """
-    metric = next(row for row in rows if row.level == "metric")
-    levels = [row.level for row in rows if row.holds]
-    highest = levels[-1] if levels else "none"
-    return Gate(
-        8,
-        "invariance",
-        "metric: BIC does not rise",
-        metric.delta_bic,
-        metric.holds,
-        f"the highest level of invariance that holds is {highest}",
-        advisory=True,
+        f"{found.parameter} moved furthest, by {found.largest:.2f} pooled standard errors"
+        f"{moved}{lacking}",
     )
 
 
@@ -248,4 +279,13 @@ def _gate(which: tuple[int, str], threshold: str, value: float, passed: bool, re
 
 
 def _no_chains(number: int, name: str, threshold: str) -> Gate:
-    return Gate(number, name, threshold, None, True, "maximum likelihood has no chains")
+    return _not_judged((number, name), threshold, "maximum likelihood has no chains")
+
+
+def _not_judged(which: tuple[int, str], threshold: str, why: str) -> Gate:
+    return Gate(*which, threshold, None, True, why, judged=False)
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

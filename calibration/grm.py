@@ -7,7 +7,7 @@ afterwards from the draws of the items. The model is the same.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import density, layout, nuts, scores, summaries
+from calibration import coordinates, density, layout, nuts, scores, summaries
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError
+from calibration.layout import used_cuts
 from calibration.newton import LogDensity, Mode, find_mode
 from calibration.results import (
     Diagnostics,
@@ -35,6 +36,7 @@ FEW_RESPONDENTS = 64
 _DRAWS_OF_FEW, _DRAWS_OF_MANY = 4000, 1500
 _FLOAT32_ANSWERS = 64  # per respondent: beyond, a log-likelihood is too large for its digits
 _SCORING_DRAWS = 200
+_OF_ITEMS = ("discrimination", "thresholds")
 _Report = Callable[[Progress], None]
 
 
@@ -92,42 +94,14 @@ def _posterior(responses: Responses, seed: int, settings: SamplerSettings, repor
         settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
     drawn = (_sample_jointly if few else _sample_items)(responses, seed, settings, report)
     draws = _named_draws(responses, drawn, seed)
-    estimates = _estimates(responses, draws)
-    item_summaries = [s for e in estimates for s in (e.discrimination, *e.thresholds)]
-    others = [name for name in draws if name not in {"discrimination", "thresholds"}]
-    worst = summaries.worst(
-        [
-            summaries.convergence_of(item_summaries),
-            *(summaries.convergence(_columns(draws[name])) for name in others),
-        ]
-    )
+    estimates, worst = estimate_items(responses, draws)
     theta = _theta(responses, draws)
-    at = _point(responses, estimates)
-    chains = drawn.chains
+    at = point(responses, estimates)
     return Fit(
         family=responses.family,
         estimates=estimates,
         theta=theta,
-        diagnostics=Diagnostics(
-            method="nuts",
-            seed=seed,
-            chains=settings.chains,
-            warmup=settings.warmup,
-            draws=chains.energy.shape[1],
-            r_hat_max=worst.r_hat_max,
-            ess_bulk_min=worst.ess_bulk_min,
-            ess_tail_min=worst.ess_tail_min,
-            divergences=int(chains.diverging.sum()),
-            tree_depth_max=int(np.ceil(np.log2(chains.steps.max() + 1))),
-            steps_mean=float(chains.steps.mean()),
-            step_size=chains.step_size,
-            e_bfmi=summaries.e_bfmi(chains.energy),
-            gradient_max=drawn.mode.gradient_max,
-            newton_iterations=drawn.mode.iterations,
-            sampling_seconds=chains.sampling_seconds,
-            compile_seconds=chains.compile_seconds,
-            versions=_versions(),
-        ),
+        diagnostics=diagnose(drawn.chains, drawn.mode, worst, seed=seed, warmup=settings.warmup),
         n_respondents=responses.n_respondents,
         n_responses=responses.n_responses,
         log_likelihood=float(scores.integrate(responses, *at).log_likelihood.sum()),
@@ -148,16 +122,18 @@ def _sample_jointly(
     y = chains.y
     mean, log_scale = y[..., :1], y[..., 1:2]
     u = np.asarray(data.rough) + y[..., 2:n] @ np.asarray(data.basis).T
-    log_a, lowest, log_gap = _unpack(y, *used.shape)
+    log_a, lowest, log_gap = coordinates.unpack_items(y, *used.shape)
     log_a = log_a - log_scale
     lowest = lowest + mean * np.exp(log_a)
     theta = mean + np.exp(log_scale) * u
-    return _Draws(chains, log_a, _thresholds(log_a, lowest, log_gap, used), theta, mode)
+    return _Draws(
+        chains, log_a, coordinates.thresholds_of(log_a, lowest, log_gap, used), theta, mode
+    )
 
 
 def _joint_data(responses: Responses) -> density.JointData:
     counts = layout.cut_counts(responses)
-    rough = _rough_scores(responses)
+    rough = coordinates.rough_scores(responses)
     basis = np.linalg.qr(np.stack([np.ones_like(rough), rough], 1), mode="complete")[0][:, 2:]
     return density.JointData(
         above=jnp.asarray(counts.above),
@@ -177,14 +153,16 @@ def _sample_items(
     used = np.asarray(data.used)
     mode = _mode(density.marginal_log_density, start_items(responses), data, responses, report)
     most = responses.counts.sum((1, 2)).max()
-    log_a, lowest, gaps = _unpack(mode.y, *used.shape)
-    at = scores.integrate(responses, np.exp(log_a), _thresholds(log_a, lowest, gaps, used))
+    log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
+    at = scores.integrate(
+        responses, np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, used)
+    )
     nodes = layout.nodes_for_spread(float(at.sd.min()))
     data = _trimmed(data)._replace(nodes=jnp.asarray(nodes))
     light = _in_float32(mode.y, data) if most <= _FLOAT32_ANSWERS else data
     chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
-    log_a, lowest, gaps = _unpack(chains.y, *used.shape)
-    return _Draws(chains, log_a, _thresholds(log_a, lowest, gaps, used), None, mode)
+    log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
+    return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), None, mode)
 
 
 def _trimmed(data: density.MarginalData) -> density.MarginalData:
@@ -212,9 +190,9 @@ def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit
     data = marginal_data(responses, [everyone], prior_weight=0.0)
     used = np.asarray(data.used)
     mode = _mode(density.marginal_log_density, start_items(responses), data, responses, report)
-    log_a, lowest, gaps = _unpack(mode.y, *used.shape)
+    log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
     errors = _standard_errors(mode, used)
-    cuts = _thresholds(log_a, lowest, gaps, used)
+    cuts = coordinates.thresholds_of(log_a, lowest, gaps, used)
     estimates = tuple(
         ItemEstimate(
             item,
@@ -241,6 +219,25 @@ def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit
     )
 
 
+def mode_estimates(
+    responses: Responses, method: Method
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """a, (n_items,), and b, (n_items, n_cuts), at the mode from which `fit` starts.
+
+    The priors are a weak penalty for ``"mml"`` too. The search is the one that was compiled for
+    a fit of the same shape.
+    """
+    if method == "mml" or responses.n_respondents > FEW_RESPONDENTS:
+        return penalised_estimates(responses)
+    data = _joint_data(responses)
+    start = np.concatenate([np.zeros(responses.n_respondents), start_items(responses)])
+    y = find_mode(density.joint_log_density, start, data).y
+    log_a, lowest, log_gap = coordinates.unpack_items(y, *data.used.shape)
+    log_a = log_a - y[1]
+    lowest = lowest + y[0] * np.exp(log_a)
+    return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, log_gap, np.asarray(data.used))
+
+
 def penalised_estimates(
     responses: Responses,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -251,8 +248,8 @@ def penalised_estimates(
     everyone = np.ones(responses.n_respondents, bool)
     data = marginal_data(responses, [everyone], prior_weight=1.0)
     mode = find_mode(density.marginal_log_density, start_items(responses), data)
-    log_a, lowest, gaps = _unpack(mode.y, *data.used.shape)
-    return np.exp(log_a), _thresholds(log_a, lowest, gaps, np.asarray(data.used))
+    log_a, lowest, gaps = coordinates.unpack_items(mode.y, *data.used.shape)
+    return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, np.asarray(data.used))
 
 
 def marginal_data(
@@ -319,39 +316,10 @@ def start_items(responses: Responses) -> NDArray[np.float64]:
     return np.concatenate([np.zeros(lowest.size), lowest, gaps.ravel()])
 
 
-def _rough_scores(responses: Responses) -> NDArray[np.float64]:
-    """Standardised mean of the answers' positions among an item's categories."""
-    width = np.array([len(observed) - 1 for observed in responses.categories])
-    place = np.arange(responses.counts.shape[2]) / width[:, None]
-    total = np.maximum(responses.counts.sum((1, 2)), 1)
-    raw = np.einsum("njk,jk->n", responses.counts, place) / total
-    centred = raw - raw.mean() if raw.std() > 1e-9 else np.linspace(-1, 1, raw.size)
-    rough: NDArray[np.float64] = centred / centred.std()
-    return rough
-
-
-def _unpack(
-    y: NDArray[np.float64], n_items: int, n_cuts: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    flat = y[..., -n_items * (n_cuts + 1) :]
-    gaps = flat[..., 2 * n_items :].reshape(*y.shape[:-1], n_items, n_cuts - 1)
-    return flat[..., :n_items], flat[..., n_items : 2 * n_items], gaps
-
-
-def _thresholds(
-    log_a: NDArray[np.float64],
-    lowest: NDArray[np.float64],
-    log_gap: NDArray[np.float64],
-    used: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Thresholds b = c / a, NaN beyond an item's own."""
-    steps = np.concatenate([np.zeros((*lowest.shape, 1)), np.cumsum(np.exp(log_gap), -1)], -1)
-    cuts = np.where(used, lowest[..., None] + steps, np.nan)
-    return cuts / np.exp(log_a)[..., None]
-
-
 def _named_draws(responses: Responses, drawn: _Draws, seed: int) -> dict[str, NDArray[np.float64]]:
-    mean, sd = _population(drawn.log_a, np.random.default_rng((seed, responses.n_responses)))
+    mean, sd = coordinates.draw_population(
+        drawn.log_a, np.random.default_rng((seed, responses.n_responses))
+    )
     draws = {
         "discrimination": np.exp(drawn.log_a),
         "thresholds": drawn.thresholds,
@@ -361,45 +329,55 @@ def _named_draws(responses: Responses, drawn: _Draws, seed: int) -> dict[str, ND
     return draws if drawn.theta is None else {**draws, "theta": drawn.theta}
 
 
-def _population(
-    log_a: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw mu and sigma of the log discriminations from their exact conditional posterior."""
-    n = log_a.shape[-1]
-    mean = log_a.mean(-1, keepdims=True)
-    within = ((log_a - mean) ** 2).sum(-1, keepdims=True)
-    variance = np.exp(2 * density.LOG_SIGMA_GRID)
-    between = variance + n * density.MU_SD**2
-    log_p = density.LOG_SIGMA_WEIGHTS - 0.5 * (
-        (n - 1) * np.log(variance) + np.log(between) + within / variance + n * mean**2 / between
+def estimate_items(
+    responses: Responses, draws: Mapping[str, NDArray[np.float64]]
+) -> tuple[tuple[ItemEstimate, ...], summaries.Convergence]:
+    """Summaries of a and b, and the worst figures over everything that was drawn."""
+    cuts = [len(observed) - 1 for observed in responses.categories]
+    used = used_cuts(responses.categories, draws["thresholds"].shape[3])
+    others = [_columns(values) for name, values in draws.items() if name not in _OF_ITEMS]
+    known = summaries.figures(
+        np.concatenate([draws["discrimination"], draws["thresholds"][:, :, used], *others], 2)
     )
-    cumulative = np.cumsum(np.exp(log_p - log_p.max(-1, keepdims=True)), -1)
-    level = rng.random(log_a.shape[:-1])[..., None] * cumulative[..., -1:]
-    cell = (cumulative < level).sum(-1)
-    spacing = density.LOG_SIGMA_GRID[1] - density.LOG_SIGMA_GRID[0]
-    log_sd = density.LOG_SIGMA_GRID[cell] + spacing * (rng.random(cell.shape) - 0.5)
-    precision = n * np.exp(-2 * log_sd) + density.MU_SD**-2
-    centre = n * mean[..., 0] * np.exp(-2 * log_sd) / precision
-    return centre + rng.standard_normal(cell.shape) / np.sqrt(precision), np.exp(log_sd)
-
-
-def _estimates(
-    responses: Responses, draws: dict[str, NDArray[np.float64]]
-) -> tuple[ItemEstimate, ...]:
-    return tuple(
+    first = len(cuts) + np.concatenate([[0], np.cumsum(cuts)])
+    estimates = tuple(
         ItemEstimate(
             item,
             observed,
             _used(responses, j),
-            summaries.summarise(draws["discrimination"][:, :, j]),
-            tuple(
-                summaries.summarise(draws["thresholds"][:, :, j, k])
-                for k in range(len(observed) - 1)
-            ),
+            known.summary(j),
+            tuple(known.summary(k) for k in range(first[j], first[j + 1])),
         )
         for j, (item, observed) in enumerate(
             zip(responses.items, responses.categories, strict=True)
         )
+    )
+    return estimates, summaries.worst_of(known)
+
+
+def diagnose(
+    chains: nuts.Chains, mode: Mode, worst: summaries.Convergence, *, seed: int, warmup: int
+) -> Diagnostics:
+    """What the chains say of themselves."""
+    return Diagnostics(
+        method="nuts",
+        seed=seed,
+        chains=len(chains.energy),
+        warmup=warmup,
+        draws=chains.energy.shape[1],
+        r_hat_max=worst.r_hat_max,
+        ess_bulk_min=worst.ess_bulk_min,
+        ess_tail_min=worst.ess_tail_min,
+        divergences=int(chains.diverging.sum()),
+        tree_depth_max=int(np.ceil(np.log2(chains.steps.max() + 1))),
+        steps_mean=float(chains.steps.mean()),
+        step_size=chains.step_size,
+        e_bfmi=summaries.e_bfmi(chains.energy),
+        gradient_max=mode.gradient_max,
+        newton_iterations=mode.iterations,
+        sampling_seconds=chains.sampling_seconds,
+        compile_seconds=chains.compile_seconds,
+        versions=_versions(),
     )
 
 
@@ -424,9 +402,10 @@ def _theta(responses: Responses, draws: dict[str, NDArray[np.float64]]) -> Respo
     )
 
 
-def _point(
+def point(
     responses: Responses, estimates: tuple[ItemEstimate, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Estimates of a, shape (n_items,), and b, (n_items, n_cuts), NaN beyond an item's own."""
     n_cuts = responses.counts.shape[2] - 1
     cuts = [
         [s.mean for s in e.thresholds] + [np.nan] * (n_cuts - len(e.thresholds)) for e in estimates
@@ -440,8 +419,8 @@ def _standard_errors(
     """Of a and b, by the delta method from the observed information."""
     covariance = np.linalg.inv(-mode.hessian)
     n_items, n_cuts = used.shape
-    log_a, lowest, log_gap = _unpack(mode.y, n_items, n_cuts)
-    b = _thresholds(log_a, lowest, log_gap, used)
+    log_a, lowest, log_gap = coordinates.unpack_items(mode.y, n_items, n_cuts)
+    b = coordinates.thresholds_of(log_a, lowest, log_gap, used)
     rows = np.arange(2 * n_items, mode.y.size).reshape(n_items, n_cuts - 1)
     errors = np.full(used.shape, np.nan)
     for j in range(n_items):
@@ -486,4 +465,4 @@ def _without_chains(seed: int, mode: Mode, seconds: float) -> Diagnostics:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("jax", "numpyro", "numpy", "arviz")}
+    return {name: version(name) for name in ("jax", "numpyro", "numpy")}

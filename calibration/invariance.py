@@ -10,9 +10,11 @@ a category that one group never used, still give finite estimates. Log-likelihoo
 are of the data alone, at those estimates.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from calibration.errors import SettingError, TooFewRespondentsError
 from calibration.newton import find_mode
 
 Level = Literal["configural", "metric", "scalar"]
+ITEM_P_VALUE = 0.01
 LEVELS: tuple[Level, ...] = ("configural", "metric", "scalar")
 
 
@@ -37,6 +40,7 @@ class InvarianceRow:
         aic: Akaike's criterion.
         bic: Schwarz's criterion, with the number of respondents.
         delta_bic: BIC less that of the level before; 0 for the first. Above 0 speaks against.
+        delta_bic_se: Its standard error over respondents (Vuong 1989); 0 for the first.
         holds: Whether this level, and every one before it, holds.
         group_means: Mean of theta per group; the first is 0.
         group_sds: Standard deviation of theta per group; the first is 1.
@@ -48,6 +52,7 @@ class InvarianceRow:
     aic: float
     bic: float
     delta_bic: float
+    delta_bic_se: float
     holds: bool
     group_means: tuple[float, ...]
     group_sds: tuple[float, ...]
@@ -61,14 +66,18 @@ class ItemInvariance:
         item: Its name.
         likelihood_ratio: Twice the log-likelihood that its own parameters per group gain.
         n_parameters: How many they are: the degrees of freedom.
-        delta_bic: BIC with the item free less that with it tied. Below 0 it differs.
-        invariant: Whether it is the same in each group.
+        delta_bic: BIC with the item free less that with it tied. Below 0 speaks for free.
+        p_value: Of the likelihood ratio, by chi-squared.
+        invariant: Whether it is the same in each group: BIC speaks for tied, or chance makes
+            such a likelihood ratio in one of so many items once in 100 times (Bonferroni). With
+            few respondents BIC alone is soon convinced.
     """
 
     item: str
     likelihood_ratio: float
     n_parameters: int
     delta_bic: float
+    p_value: float
     invariant: bool
 
 
@@ -91,12 +100,21 @@ def compare(responses: Responses) -> tuple[InvarianceRow, ...]:
     study = _study(responses)
     start = _start(study)
     rows: list[InvarianceRow] = []
+    before: _Found | None = None
     for level in LEVELS:
         tied = np.ones(len(responses.items))
         found = _fit(study, tied * (level != "configural"), tied * (level == "scalar"), start)
-        rows.append(_row(study, level, found, rows[-1] if rows else None))
-        start = found.y
+        scatter = _scatter(found, before) if before else 0.0
+        rows.append(_row(study, level, found, rows[-1] if rows else None, scatter))
+        start, before = found.y, found
     return tuple(rows)
+
+
+def differences_p_value(rows: Sequence[InvarianceRow]) -> float:
+    """Of everything equal (scalar) against nothing equal (configural), by chi-squared."""
+    free, tied = rows[0], rows[-1]
+    gain = 2 * (free.log_likelihood - tied.log_likelihood)
+    return _chi_squared(gain, free.n_parameters - tied.n_parameters)
 
 
 def name_items(responses: Responses) -> tuple[ItemInvariance, ...]:
@@ -139,9 +157,13 @@ class _Study(NamedTuple):
 
 class _Found(NamedTuple):
     y: NDArray[np.float64]
-    log_likelihood: float
+    by_respondent: NDArray[np.float64]
     means: NDArray[np.float64]
     sds: NDArray[np.float64]
+
+    @property
+    def log_likelihood(self) -> float:
+        return float(self.by_respondent.sum())
 
 
 def _study(responses: Responses) -> _Study:
@@ -179,15 +201,23 @@ def _fit(
     mode = find_mode(density.marginal_log_density, start, data)
     estimates = density.group_estimates(jnp.asarray(mode.y), data)
     means, sds, slopes, cuts = (np.asarray(part) for part in estimates)
-    log_likelihood = 0.0
+    log_likelihood = np.zeros(study.responses.n_respondents)
     for rows, mean, sd, a, c in zip(study.groups, means, sds, slopes, cuts, strict=True):
         thresholds = (c / a[:, None] - mean) / sd
-        by_respondent = scores.integrate(study.responses, sd * a, thresholds).log_likelihood
-        log_likelihood += float(by_respondent[rows].sum())
+        of_everyone = scores.integrate(study.responses, sd * a, thresholds).log_likelihood
+        log_likelihood[rows] = of_everyone[rows]
     return _Found(mode.y, log_likelihood, means, sds)
 
 
-def _row(study: _Study, level: Level, found: _Found, before: InvarianceRow | None) -> InvarianceRow:
+def _scatter(found: _Found, before: _Found) -> float:
+    """Standard error of twice the difference of two log-likelihoods, over respondents."""
+    difference = 2 * (found.by_respondent - before.by_respondent)
+    return float(np.sqrt(difference.size) * difference.std())
+
+
+def _row(
+    study: _Study, level: Level, found: _Found, before: InvarianceRow | None, scatter: float
+) -> InvarianceRow:
     free = _n_parameters(study.responses, len(study.groups), level)
     bic = free * float(np.log(study.responses.n_respondents)) - 2 * found.log_likelihood
     delta = 0.0 if before is None else bic - before.bic
@@ -198,6 +228,7 @@ def _row(study: _Study, level: Level, found: _Found, before: InvarianceRow | Non
         aic=2 * free - 2 * found.log_likelihood,
         bic=bic,
         delta_bic=delta,
+        delta_bic_se=scatter,
         holds=delta <= 0 and (before is None or before.holds),
         group_means=tuple(found.means.tolist()),
         group_sds=tuple(found.sds.tolist()),
@@ -208,7 +239,14 @@ def _item(study: _Study, j: int, free: _Found, tied: _Found) -> ItemInvariance:
     n_parameters = (len(study.groups) - 1) * len(study.responses.categories[j])
     gain = 2 * (free.log_likelihood - tied.log_likelihood)
     delta = n_parameters * float(np.log(study.responses.n_respondents)) - gain
-    return ItemInvariance(study.responses.items[j], gain, n_parameters, delta, delta >= 0)
+    p_value = _chi_squared(gain, n_parameters)
+    invariant = delta >= 0 or p_value * len(study.responses.items) >= ITEM_P_VALUE
+    return ItemInvariance(study.responses.items[j], gain, n_parameters, delta, p_value, invariant)
+
+
+def _chi_squared(ratio: float, freedom: int) -> float:
+    """How often chance makes twice a log-likelihood ratio as large."""
+    return float(jax.scipy.special.gammaincc(freedom / 2, max(ratio, 0.0) / 2))
 
 
 def _n_parameters(responses: Responses, n_groups: int, level: Level) -> int:

@@ -72,6 +72,13 @@ def find_mode(
     )
 
 
+def second_derivatives(
+    log_density: LogDensity, y: NDArray[np.float64], data: Data
+) -> NDArray[np.float64]:
+    """Hessian of a log density at a point, shape (n, n)."""
+    return _numbers(_compiled(log_density)(y, data))[2]
+
+
 @lru_cache(maxsize=32)
 def _compiled(log_density: LogDensity) -> Callable[[Any, Any], tuple[Array, Array, Array]]:
     def evaluate(y: Array, data: Data) -> tuple[Array, Array, Array]:

@@ -24,6 +24,7 @@ from calibration.newton import Data, LogDensity
 from calibration.results import Phase, SamplerSettings
 
 _BLOCK = 100  # draws between two words of progress
+Tell = Callable[[Phase, int, int, int], None]
 _State = Any  # NumPyro's HMCState, untyped
 
 
@@ -82,7 +83,8 @@ def sample(
     *,
     seed: int,
     settings: SamplerSettings,
-    tell: Callable[[Phase, int, int, int], None],
+    tell: Tell,
+    short_every: int = 0,
 ) -> Chains:
     """Draw from a log density.
 
@@ -92,6 +94,8 @@ def sample(
         seed: Of the starting points and the chains.
         settings: Chains, draws, target acceptance.
         tell: Called with the phase, the draws done, their total, and divergences so far.
+        short_every: Every so many draws one is made with a quarter of the step, which leads a
+            chain out of a corner too narrow for the others; 0 for never.
     """
     began = time.perf_counter()
     tell("compile", 0, 0, 0)
@@ -101,6 +105,7 @@ def sample(
         settings.target_accept,
         settings.max_tree_depth,
         settings.chains,
+        short_every,
     )
     keys = jax.random.split(jax.random.key(seed), settings.chains)
     state = program.start(keys, whitened)
@@ -135,6 +140,10 @@ def _blocks(total: int) -> list[tuple[int, int]]:
     return [(done, min(_BLOCK, total - done)) for done in range(0, total, _BLOCK)]
 
 
+def _stepping(state: _State, step: Array) -> _State:
+    return state._replace(adapt_state=state.adapt_state._replace(step_size=step))
+
+
 class _Compiled(NamedTuple):
     start: Callable[[Array, Whitened], _State]
     advance: Callable[[_State, int, Whitened], tuple[_State, _Record]]
@@ -142,7 +151,12 @@ class _Compiled(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _program(
-    log_density: LogDensity, warmup: int, target_accept: float, max_tree_depth: int, chains: int
+    log_density: LogDensity,
+    warmup: int,
+    target_accept: float,
+    max_tree_depth: int,
+    chains: int,
+    short_every: int,
 ) -> _Compiled:
     def potential(whitened: Whitened) -> Callable[[Array], Array]:
         return lambda z: -log_density(whitened.centre + whitened.scale @ z, whitened.data)
@@ -162,9 +176,18 @@ def _program(
             rng_key=onward,
         )
 
+    def kernel(state: _State, whitened: Whitened) -> _State:
+        if not short_every:
+            return sample_kernel(state, (whitened,))
+        step = state.adapt_state.step_size
+        short = (state.i >= warmup) & (state.i % short_every == 0)
+        after = sample_kernel(_stepping(state, jnp.where(short, 0.25 * step, step)), (whitened,))
+        kept = jnp.where(state.i >= warmup, step, after.adapt_state.step_size)
+        return _stepping(after, kept)
+
     def advance(state: _State, draws: Array, whitened: Whitened) -> tuple[_State, _Record]:
         def one(index: Array, carry: tuple[_State, _Record]) -> tuple[_State, _Record]:
-            after = sample_kernel(carry[0], (whitened,))
+            after = kernel(carry[0], whitened)
             record = _Record(after.z, after.energy, after.num_steps, after.diverging)
             kept = jax.tree.map(lambda rows, row: rows.at[index].set(row), carry[1], record)
             return after, kept
@@ -195,3 +218,22 @@ def _program(
         starts = over_chains(starts, in_specs=(split, whole))
         advances = over_chains(advances, in_specs=(split, whole, whole))
     return _Compiled(jax.jit(starts), jax.jit(advances))
+
+
+def rescaled(whitened: Whitened, y: NDArray[np.float64]) -> Whitened:
+    """The same data, whitened by draws instead of by the mode.
+
+    A tenth of the covariance stays what it was, so that noise shrinks no direction too far.
+
+    Args:
+        whitened: What the draws were drawn with.
+        y: Draws, shape (chains, draws, n).
+    """
+    centre, scale = np.asarray(whitened.centre), np.asarray(whitened.scale)
+    z = np.linalg.solve(scale, (y.reshape(-1, centre.size) - centre).T)
+    covariance = 0.9 * np.cov(z) + 0.1 * np.eye(centre.size)
+    return Whitened(
+        jnp.asarray(centre + scale @ z.mean(1)),
+        jnp.asarray(scale @ np.linalg.cholesky(covariance)),
+        whitened.data,
+    )

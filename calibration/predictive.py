@@ -41,6 +41,42 @@ class ItemFit:
 
 
 @dataclass(frozen=True, slots=True)
+class PairFit:
+    """How the correlation of two items is met.
+
+    Attributes:
+        items: Their names.
+        residual: Observed correlation less the replicated ones' mean.
+        low: Below it lie 2.5% of the replications, less their mean.
+        high: Above it lie 2.5% of the replications, less their mean.
+    """
+
+    items: tuple[str, str]
+    residual: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShareFit:
+    """How the shares of an item's categories are met, each tuple one per category.
+
+    Attributes:
+        item: Its name.
+        categories: Their labels.
+        observed: Share of the answers.
+        low: Below it lie 2.5% of the replications.
+        high: Above it lie 2.5% of the replications.
+    """
+
+    item: str
+    categories: tuple[int, ...]
+    observed: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FitCheck:
     """A posterior predictive check of a family; as `ItemFit`, over all pairs of items.
 
@@ -48,6 +84,8 @@ class FitCheck:
         worst_pair: The two items with the largest residual correlation.
         worst_residual: That correlation, observed less replicated.
         items: Each item's own.
+        pairs: Each two items' own.
+        shares: Each item's categories.
         replications: Replicated sets of answers.
     """
 
@@ -57,6 +95,8 @@ class FitCheck:
     worst_pair: tuple[str, str]
     worst_residual: float
     items: tuple[ItemFit, ...]
+    pairs: tuple[PairFit, ...]
+    shares: tuple[ShareFit, ...]
     replications: int
 
 
@@ -86,14 +126,15 @@ def check_fit(fit: Fit, responses: Responses, *, seed: int, replications: int = 
         chosen = np.sort(rng.choice(chosen, _MOST_RESPONDENTS, replace=False))
     counts = responses.counts[chosen]
     upper = np.triu_indices(len(responses.items), 1)
-    replicated = np.stack(
-        [
-            _correlations(_replicate(responses, counts, drawn, rng))[upper]
-            for drawn in _parameters(fit, chosen, replications)
-        ]
-    )
+    correlations, shares = [], []
+    for drawn in _parameters(fit, chosen, replications):
+        drawn_counts = _replicate(responses, counts, drawn, rng)
+        correlations.append(_correlations(drawn_counts)[upper])
+        shares.append(_shares(drawn_counts))
+    replicated = np.stack(correlations)
     residual = _correlations(counts)[upper] - replicated.mean(0)
-    return _verdict(responses.items, residual, replicated - replicated.mean(0))
+    of_categories = _share_fits(responses, _shares(counts), np.stack(shares))
+    return _verdict(responses.items, residual, replicated - replicated.mean(0), of_categories)
 
 
 class _Parameters(NamedTuple):
@@ -174,7 +215,23 @@ def _correlations(counts: NDArray[np.int64]) -> _Table:
     return np.where(known, covariance / np.sqrt(np.where(known, scale, 1.0)), 0.0)
 
 
-def _verdict(items: tuple[str, ...], residual: _Table, scatter: _Table) -> FitCheck:
+def _shares(counts: NDArray[np.int64]) -> _Table:
+    total = counts.sum(0).astype(float)
+    share: _Table = total / np.maximum(total.sum(1, keepdims=True), 1)
+    return share
+
+
+def _share_fits(responses: Responses, observed: _Table, replicated: _Table) -> tuple[ShareFit, ...]:
+    parts = (observed, *np.quantile(replicated, (0.025, 0.975), axis=0))
+    return tuple(
+        ShareFit(item, own, *(tuple(part[j, : len(own)].tolist()) for part in parts))
+        for j, (item, own) in enumerate(zip(responses.items, responses.categories, strict=True))
+    )
+
+
+def _verdict(
+    items: tuple[str, ...], residual: _Table, scatter: _Table, shares: tuple[ShareFit, ...]
+) -> FitCheck:
     first, second = np.triu_indices(len(items), 1)
     worst = int(np.abs(residual).argmax())
     everything = np.ones(residual.size, bool)
@@ -182,11 +239,15 @@ def _verdict(items: tuple[str, ...], residual: _Table, scatter: _Table) -> FitCh
         ItemFit(item, *_figures(residual, scatter, (first == j) | (second == j)))
         for j, item in enumerate(items)
     )
+    low, high = np.quantile(scatter, (0.025, 0.975), axis=0).tolist()
+    names = [(items[i], items[j]) for i, j in zip(first, second, strict=True)]
     return FitCheck(
         *_figures(residual, scatter, everything),
         worst_pair=(items[first[worst]], items[second[worst]]),
         worst_residual=float(residual[worst]),
         items=by_item,
+        pairs=tuple(map(PairFit, names, residual.tolist(), low, high)),
+        shares=shares,
         replications=len(scatter),
     )
 

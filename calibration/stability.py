@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Stability:
         parameter: Which one.
         limit: What the largest of so many exceeds by chance once in 100 times, at most.
         n_parameters: Parameters compared.
+        moved: Items with a parameter beyond the limit, the furthest first.
         not_compared: Items that one version lacks or that have other categories there.
     """
 
@@ -32,6 +33,7 @@ class Stability:
     parameter: str
     limit: float
     n_parameters: int
+    moved: tuple[str, ...]
     not_compared: tuple[str, ...]
 
 
@@ -53,7 +55,7 @@ def compare_versions(new: "GrmArtefact", promoted: "GrmArtefact") -> Stability:
     compared = {now.item for now, _ in pairs}
     apart = tuple(sorted({item.item for item in (*new.items, *promoted.items)} - compared))
     if not pairs:
-        return Stability(1.0, 0.0, 0.0, "none", 0.0, 0, apart)
+        return Stability(1.0, 0.0, 0.0, "none", 0.0, 0, (), apart)
     ratios = [now.discrimination.mean / old.discrimination.mean for now, old in pairs]
     scale = float(1.0 / np.median(ratios))
     shift = float(
@@ -65,28 +67,36 @@ def compare_versions(new: "GrmArtefact", promoted: "GrmArtefact") -> Stability:
             ]
         )
     )
-    differences = [found for pair in pairs for found in _differences(*pair, scale, shift)]
-    largest, parameter = max(differences)
+    differences = sorted(
+        (found for pair in pairs for found in _differences(*pair, scale, shift)), reverse=True
+    )
+    limit = NormalDist().inv_cdf(1 - 0.005 / len(differences))
+    beyond = (move.item for move in differences if move.size > limit)
     return Stability(
         scale=scale,
         shift=shift,
-        largest=largest,
-        parameter=parameter,
-        limit=NormalDist().inv_cdf(1 - 0.005 / len(differences)),
+        largest=differences[0].size,
+        parameter=f"{differences[0].parameter} of item {differences[0].item}",
+        limit=limit,
         n_parameters=len(differences),
+        moved=tuple(dict.fromkeys(beyond)),
         not_compared=apart,
     )
 
 
-def _differences(
-    now: "ItemRecord", old: "ItemRecord", scale: float, shift: float
-) -> list[tuple[float, str]]:
+class _Move(NamedTuple):
+    size: float
+    parameter: str
+    item: str
+
+
+def _differences(now: "ItemRecord", old: "ItemRecord", scale: float, shift: float) -> list[_Move]:
     a = _standardised(now.discrimination, old.discrimination, 1.0 / scale, 0.0)
     thresholds = zip(now.thresholds, old.thresholds, strict=True)
     return [
-        (a, f"the discrimination of item {now.item}"),
+        _Move(a, "the discrimination", now.item),
         *(
-            (_standardised(b, was, scale, shift), f"threshold {k} of item {now.item}")
+            _Move(_standardised(b, was, scale, shift), f"threshold {k}", now.item)
             for k, (b, was) in enumerate(thresholds, start=1)
         ),
     ]

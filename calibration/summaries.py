@@ -1,17 +1,39 @@
-"""Draws to summaries and convergence figures, by ArviZ."""
+"""Draws to summaries and convergence figures, all parameters of a block at once. NumPy only.
 
-import warnings
+R-hat and ESS are those of Vehtari, Gelman, Simpson, Carpenter & Bürkner (2021): split chains,
+rank-normalised; the autocorrelation is cut by Geyer's (1992) initial monotone sequence. The
+figures are ArviZ's, which takes parameters one by one.
+"""
+
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.normal import quantiles
 from calibration.results import Summary
 
-with warnings.catch_warnings():
-    # ArviZ announces its next major version once a day; that says nothing about these numbers.
-    warnings.simplefilter("ignore", FutureWarning)
-    import arviz as _arviz
+_AT_ONCE = 32  # parameters: what they need fits into the processor's cache
+
+_Table = NDArray[np.float64]
+
+
+class Figures(NamedTuple):
+    """Figures of n parameters, each of shape (n,); see `results.Summary`."""
+
+    mean: _Table
+    sd: _Table
+    low: _Table
+    high: _Table
+    r_hat: _Table
+    ess_bulk: _Table
+    ess_tail: _Table
+    mcse: _Table
+
+    def summary(self, k: int) -> Summary:
+        """The k-th parameter's."""
+        mean, sd, low, high, r_hat, bulk, tail, mcse = (float(part[k]) for part in self)
+        return Summary(mean, sd, (low, high), r_hat, bulk, tail, mcse)
 
 
 class Convergence(NamedTuple):
@@ -22,30 +44,26 @@ class Convergence(NamedTuple):
     ess_tail_min: float
 
 
-def summarise(draws: NDArray[np.float64]) -> Summary:
-    """Summarise one parameter, draws of shape (chains, draws).
+def figures(draws: _Table) -> Figures:
+    """Figures of every parameter.
 
-    R-hat and ESS are rank-normalised and split (Vehtari et al. 2021).
+    Args:
+        draws: Shape (chains, draws, n), at least 4 draws.
     """
-    low, high = hdi(draws.ravel())
-    return Summary(
-        mean=float(draws.mean()),
-        sd=float(draws.std(ddof=1)),
-        hdi95=(low, high),
-        r_hat=float(_arviz.rhat(draws)),
-        ess_bulk=float(_arviz.ess(draws, method="bulk")),
-        ess_tail=float(_arviz.ess(draws, method="tail")),
-        mcse=float(_arviz.mcse(draws, method="mean")),
-    )
+    columns = np.ascontiguousarray(np.moveaxis(draws, 2, 0))
+    parts = [_figures(columns[k : k + _AT_ONCE]) for k in range(0, len(columns), _AT_ONCE)]
+    return Figures(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def convergence(draws: NDArray[np.float64]) -> Convergence:
+def convergence(draws: _Table) -> Convergence:
     """Worst figures over parameters, draws of shape (chains, draws, n)."""
-    columns = [draws[:, :, k] for k in range(draws.shape[2])]
+    return worst_of(figures(draws))
+
+
+def worst_of(known: Figures) -> Convergence:
+    """Worst figures over parameters."""
     return Convergence(
-        max(float(_arviz.rhat(column)) for column in columns),
-        min(float(_arviz.ess(column, method="bulk")) for column in columns),
-        min(float(_arviz.ess(column, method="tail")) for column in columns),
+        float(known.r_hat.max()), float(known.ess_bulk.min()), float(known.ess_tail.min())
     )
 
 
@@ -55,23 +73,110 @@ def worst(parts: list[Convergence]) -> Convergence:
     return Convergence(max(r_hat), min(bulk), min(tail))
 
 
-def convergence_of(summaries: list[Summary]) -> Convergence:
-    """Worst figures over parameters that are summarised already."""
-    return worst(
-        [
-            Convergence(s.r_hat, s.ess_bulk, s.ess_tail)
-            for s in summaries
-            if s.r_hat is not None and s.ess_bulk is not None and s.ess_tail is not None
-        ]
+def e_bfmi(energy: _Table) -> tuple[float, ...]:
+    """Energy Bayesian fraction of missing information per chain (Betancourt 2016)."""
+    change = (np.diff(energy, axis=1) ** 2).mean(1)
+    return tuple((change / energy.var(1, ddof=1)).tolist())
+
+
+def _figures(columns: _Table) -> Figures:
+    """Of columns of shape (n, chains, draws)."""
+    n, _, size = columns.shape
+    halves = _split(columns)
+    ordered = np.sort(halves.reshape(n, -1), axis=1)
+    folded = np.abs(halves - np.median(ordered, axis=1)[:, None, None])
+    normal = _rank_normal(halves)
+    r_hat = np.maximum(_r_hat(normal), _r_hat(_rank_normal(folded)))
+    everything = columns.reshape(n, -1)
+    sd = everything.std(1, ddof=1)
+    if size % 2:  # the middle draw of each chain is in neither half
+        ordered = np.sort(everything, axis=1)
+    low, high = _narrowest(ordered, 0.95)
+    ends = np.quantile(ordered, (0.05, 0.95), axis=1)
+    tails = [_ess((halves <= end[:, None, None]).astype(float)) for end in ends]
+    return Figures(
+        everything.mean(1),
+        sd,
+        low,
+        high,
+        r_hat,
+        _ess(normal),
+        np.minimum(*tails),
+        sd / np.sqrt(_ess(halves)),
     )
 
 
-def hdi(draws: NDArray[np.float64], probability: float = 0.95) -> tuple[float, float]:
-    """Narrowest interval that holds the given share of the draws, shape (n,)."""
-    low, high = _arviz.hdi(draws, hdi_prob=probability)
-    return float(low), float(high)
+def _split(columns: _Table) -> _Table:
+    """Each chain's first and last half as chains of their own."""
+    half = columns.shape[2] // 2
+    return np.concatenate([columns[:, :, :half], columns[:, :, -half:]], 1)
 
 
-def e_bfmi(energy: NDArray[np.float64]) -> tuple[float, ...]:
-    """Energy Bayesian fraction of missing information per chain (Betancourt 2016)."""
-    return tuple(float(value) for value in _arviz.bfmi(energy))
+def _rank_normal(halves: _Table) -> _Table:
+    """Normal scores of the ranks over all chains (Blom 1958); ties share their mean rank."""
+    flat = halves.reshape(len(halves), -1)
+    size = flat.shape[1]
+    order = np.argsort(flat, axis=1)
+    ordered = np.take_along_axis(flat, order, 1)
+    place = np.arange(size)
+    first = np.ones(flat.shape, bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    last = np.ones(flat.shape, bool)
+    last[:, :-1] = first[:, 1:]
+    begins = np.maximum.accumulate(np.where(first, place, 0), 1)
+    ends = np.minimum.accumulate(np.where(last, place, size - 1)[:, ::-1], 1)[:, ::-1]
+    # Twice the mean rank is a whole number, so that all normal scores are a table's.
+    table = quantiles((np.arange(2, 2 * size + 1) / 2 - 0.375) / (size + 0.25))
+    scores = np.empty_like(flat)
+    np.put_along_axis(scores, order, table[begins + ends], 1)
+    return scores.reshape(halves.shape)
+
+
+def _r_hat(halves: _Table) -> _Table:
+    size = halves.shape[2]
+    between = halves.mean(2).var(1, ddof=1)
+    within = halves.var(2, ddof=1).mean(1)
+    ratio = between / np.where(within > 0, within, 1.0)
+    return np.where(within > 0, np.sqrt(ratio + (size - 1) / size), np.nan)
+
+
+def _ess(halves: _Table) -> _Table:
+    """Effective sample size of the mean, shape (n,)."""
+    n, chains, size = halves.shape
+    covariance = _autocovariance(halves)
+    within = covariance[:, 0] * size / (size - 1)
+    plus = covariance[:, 0] + halves.mean(2).var(1, ddof=1)
+    safe = np.where(plus > 0, plus, 1.0)
+    rho = 1.0 - (within[:, None] - covariance) / safe[:, None]
+    rho[:, 0] = 1.0
+    pairs = rho[:, 0 : 2 * (size // 2) : 2] + rho[:, 1 : 2 * (size // 2) : 2]
+    allowed = max((size - 3) // 2, 1)
+    positive = np.logical_and.accumulate(pairs[:, :allowed] > 0, 1)
+    kept = np.minimum.accumulate(np.where(positive, pairs[:, :allowed], np.inf), 1)
+    total = np.where(positive, kept, 0.0).sum(1)
+    count = positive.sum(1)
+    # The first lag that is left out still counts where it is positive by itself.
+    next_even = np.take_along_axis(rho, np.minimum(2 * count, size - 1)[:, None], 1)[:, 0]
+    time = -1.0 + 2.0 * total + np.maximum(next_even, 0.0)
+    draws = chains * size
+    known = draws / np.maximum(time, 1.0 / np.log10(draws))
+    return np.where((plus > 0) & (np.ptp(halves.reshape(n, -1), 1) > 0), known, float(draws))
+
+
+def _autocovariance(halves: _Table) -> _Table:
+    """Mean over chains, shape (n, draws), each lag divided by the number of draws."""
+    size = halves.shape[2]
+    padded = 1 << (2 * size - 1).bit_length()
+    spectrum = np.fft.rfft(halves - halves.mean(2, keepdims=True), padded, axis=2)
+    power = (spectrum.real**2 + spectrum.imag**2).mean(1)
+    covariance: _Table = np.fft.irfft(power, padded, axis=1)[:, :size] / size
+    return covariance
+
+
+def _narrowest(ordered: _Table, probability: float) -> tuple[_Table, _Table]:
+    """Narrowest interval that holds the given share of each row."""
+    inside = int(np.floor(probability * ordered.shape[1]))
+    width = ordered[:, inside:] - ordered[:, : ordered.shape[1] - inside]
+    at = width.argmin(1)
+    rows = np.arange(len(ordered))
+    return ordered[rows, at], ordered[rows, at + inside]

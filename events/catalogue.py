@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from events.model import (
     Corpus,
@@ -12,6 +12,7 @@ from events.model import (
     Family,
     FamilyEvent,
     FitFigures,
+    GateNumber,
     GateVerdict,
     Method,
     Name,
@@ -20,6 +21,7 @@ from events.model import (
     Seed,
     ShardEvent,
     Uri,
+    gate_subject,
 )
 
 
@@ -96,6 +98,8 @@ class TrainingRequested(FamilyEvent):
 
     type: ClassVar[str] = "nexus.training.requested.v1"
     scale: Family
+    corpus: Corpus
+    evaluator: Evaluator
     method: Method
     sampler: Sampler
     seed: Seed
@@ -134,6 +138,22 @@ class FamilyFailed(FamilyEvent):
     reason: str
 
 
+class GateWaived(FamilyEvent):
+    """An operator lets a family pass a gate that it failed."""
+
+    type: ClassVar[str] = "nexus.gate.waived.v1"
+    number: GateNumber
+    gate: str
+    reason: Annotated[str, Field(min_length=1, max_length=1000)]
+    waived_by: Annotated[str, Field(min_length=1, max_length=200)]
+    waived_at: AwareDatetime
+
+    @property
+    def subject(self) -> str:
+        """The gate of the family: each is waived once."""
+        return gate_subject(self.iteration, self.family, self.number)
+
+
 class IterationCompleted(Event):
     """Every step has ended; ``partial`` where some shard or family failed."""
 
@@ -142,6 +162,12 @@ class IterationCompleted(Event):
     promoted: tuple[Name, ...]
     held: tuple[Name, ...]
     failed: tuple[Name, ...]
+
+
+class IterationAmended(FamilyEvent):
+    """After the end of its iteration, a waiver let a held family be promoted."""
+
+    type: ClassVar[str] = "nexus.iteration.amended.v1"
 
 
 class IterationFailed(Event):
@@ -164,7 +190,9 @@ EVENTS: tuple[type[Event], ...] = (
     FamilyPromoted,
     FamilyHeld,
     FamilyFailed,
+    GateWaived,
     IterationCompleted,
+    IterationAmended,
     IterationFailed,
 )
 

@@ -11,6 +11,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 Uri = Annotated[str, Field(min_length=1, max_length=2048)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+GateNumber = Annotated[int, Field(ge=1, le=99)]
 Namespace = Literal["smoke", "production"]
 Method = Literal["nuts", "mml"]
 
@@ -35,6 +36,11 @@ def shard_subject(iteration: int, shard_index: int) -> str:
 def family_subject(iteration: int, family: str) -> str:
     """The name of a family's calibration in every store."""
     return f"{iteration_subject(iteration)}/family/{family}"
+
+
+def gate_subject(iteration: int, family: str, number: int) -> str:
+    """The name of a gate of a family's calibration."""
+    return f"{family_subject(iteration, family)}/gate/{number}"
 
 
 class Frozen(BaseModel):
@@ -155,6 +161,9 @@ class ResponsesEvaluator(Frozen):
     kind: Literal["responses"] = "responses"
     uri: Uri
     digest: Digest
+    groups: Annotated[
+        str | None, Field(max_length=200, description="The column that says who is in which group.")
+    ] = None
 
 
 Evaluator = Annotated[SimulatorEvaluator | ResponsesEvaluator, Field(discriminator="kind")]
@@ -188,12 +197,13 @@ class Parameters(Frozen):
 class GateVerdict(Frozen):
     """One gate's word on a fit."""
 
-    number: Annotated[int, Field(ge=1)]
+    number: GateNumber
     name: str
     value: float | None
     threshold: Annotated[str, Field(description="What must hold of the value, in words.")]
     passed: bool
     holds: Annotated[bool, Field(description="Whether a failure holds the family back.")] = True
+    judged: Annotated[bool, Field(description="False: nothing to judge by, so it passes.")] = True
     reason: str
 
 
@@ -206,5 +216,7 @@ class FitFigures(Frozen):
     ess_tail_min: float | None
     divergences: Annotated[int, Field(ge=0)]
     sampling_seconds: Annotated[float, Field(ge=0)]
+    compile_seconds: Annotated[float, Field(ge=0)] | None = None
+    checks_seconds: Annotated[float, Field(ge=0)] | None = None
     n_respondents: Annotated[int, Field(ge=1)]
     n_responses: Annotated[int, Field(ge=1)]

@@ -13,23 +13,31 @@ async def promote_family(event: FamilyCalibrated, claim: Claim, ports: Ports) ->
     """Promote the fit unless a gate holds it; either way the decision is merged."""
     verdict = decide_promotion(event)
     status = "promoted" if isinstance(verdict, FamilyPromoted) else "held"
+    await keep_decision(event, status, (event.grm_uri, event.digest), claim, ports)
+    reason = verdict.reason if isinstance(verdict, FamilyHeld) else None
+    details = {"status": status, "reason": reason}
+    return Ack(Receipt(digest=event.digest, details=details), [verdict])
+
+
+async def keep_decision(
+    event: FamilyEvent, status: str, fit: tuple[str, str], claim: Claim, ports: Ports
+) -> None:
+    """Merge what became of a fit, given by its URI and digest."""
     key = {"namespace": event.namespace, "iteration": event.iteration, "family": event.family}
+    grm_uri, digest = fit
     row = {
         **key,
         "status": status,
-        "grm_uri": event.grm_uri,
-        "digest": event.digest,
+        "grm_uri": grm_uri,
+        "digest": digest,
         "decided_at": ports.clock(),
     }
     await ports.warehouse.merge(
         PROMOTIONS,
         arrow_rows(PROMOTIONS, [row]),
-        claim=f"{claim.key}/{claim.token}",
+        claim=f"{claim.key}/{claim.token}/decision",
         constants=key,
     )
-    reason = verdict.reason if isinstance(verdict, FamilyHeld) else None
-    details = {"status": status, "reason": reason}
-    return Ack(Receipt(digest=event.digest, details=details), [verdict])
 
 
 def decide_promotion(event: FamilyCalibrated) -> FamilyEvent:

@@ -1,20 +1,22 @@
-"""``IterationCompleted``, ``IterationFailed`` -> draws the report of the run."""
+"""``IterationCompleted``, ``IterationAmended``, ``IterationFailed`` -> draws the run's report."""
 
 import asyncio
 import io
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from calibration.simulate import Truth
-from events.catalogue import IterationCompleted, IterationFailed
+from events.catalogue import IterationAmended, IterationCompleted, IterationFailed
 from events.model import (
     Family,
     FitFigures,
     GateVerdict,
     Parameters,
+    ResponsesEvaluator,
     SimulatorEvaluator,
     family_subject,
     iteration_subject,
@@ -26,11 +28,12 @@ from infra.outcome import Ack, Outcome, Retry
 from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
 from infra.report.data import FamilyReport, ReportData, ShardCounts
 from infra.telemetry import trace_id
+from infra.waivers import waivers_of
 from schemas.tables import INVARIANCE
 
 
 async def write_report(
-    event: IterationCompleted | IterationFailed,
+    event: IterationCompleted | IterationAmended | IterationFailed,
     claim: Claim,  # noqa: ARG001 - every handler is called alike
     ports: Ports,
 ) -> Outcome:
@@ -90,9 +93,14 @@ def command_of(iteration: int, parameters: Parameters) -> str:
     if parameters.method != "nuts":
         command += f" --method {parameters.method}"
     command += f" --seed {parameters.seed}"
-    if isinstance(parameters.evaluator, SimulatorEvaluator):
-        return command
-    return f"{command} --responses FILE.csv --scales FILE.toml"
+    match parameters.evaluator:
+        case SimulatorEvaluator():
+            return command
+        case ResponsesEvaluator(groups=str(column)):
+            column = shlex.quote(column)
+            return f"{command} --responses FILE.csv --scales FILE.toml --groups {column}"
+        case _:
+            return f"{command} --responses FILE.csv --scales FILE.toml"
 
 
 async def _family(
@@ -115,7 +123,7 @@ async def _family(
     return FamilyReport(
         family=name,
         status=status if status in {"promoted", "held"} else "failed",
-        reason=reason,
+        reason=reason if status == "held" else None,
         grm=json.loads(await ports.objects.get(kept.uris["grm"])),
         figures=FitFigures.model_validate(kept.details["figures"]),
         gates=tuple(GateVerdict.model_validate(gate) for gate in kept.details["gates"]),
@@ -123,6 +131,8 @@ async def _family(
         discrimination=draws.get("discrimination"),
         thresholds=draws.get("thresholds"),
         truth=_truth(family, parameters),
+        checks=await _checks(kept.uris.get("checks"), ports),
+        waivers=tuple(waivers_of(await ports.ledger.steps(subject))),
     )
 
 
@@ -131,6 +141,14 @@ async def _draws(uri: str | None, ports: Ports) -> Mapping[str, Any]:
         return {}
     with np.load(io.BytesIO(await ports.objects.get(uri))) as arrays:
         return dict(arrays)
+
+
+async def _checks(uri: str | None, ports: Ports) -> Mapping[str, Any] | None:
+    """What the gates looked at; fits of before it was kept have none."""
+    if uri is None:
+        return None
+    found: Mapping[str, Any] = json.loads(await ports.objects.get(uri))
+    return found
 
 
 async def _invariance(iteration: int, family: str, ports: Ports) -> tuple[Mapping[str, Any], ...]:
@@ -165,7 +183,7 @@ def _versions(families: list[FamilyReport]) -> Mapping[str, str]:
 
 REPORTS = Step(
     handler="reports",
-    consumes=(IterationCompleted, IterationFailed),
+    consumes=(IterationCompleted, IterationAmended, IterationFailed),
     emits=(),
     run=write_report,
     workers=1,

@@ -5,16 +5,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from calibration.simulate import Truth
 from events.catalogue import FamilyCalibrated, FamilyFailed, TrainingRequested
-from events.model import FitFigures, GateVerdict
+from events.model import FitFigures, GateVerdict, ResponsesEvaluator, SimulatorEvaluator
 from handlers.digests import sha256, short
+from handlers.former import grm_of_former
 from infra.once import Step
 from infra.outcome import Ack, Outcome
-from infra.ports import Claim, Ports, Receipt, Stored, Training, TrainingJob
+from infra.ports import Claim, Ports, Receipt, Training, TrainingJob
+from infra.responses import read_labels
 from infra.telemetry import traceparent
 from schemas.rows import arrow_rows
 from schemas.spec import TableSpec
-from schemas.tables import CALIBRATION_METRICS, GRADES, INVARIANCE
+from schemas.tables import CALIBRATION_METRICS, GATES, GRADES, INVARIANCE, ITEM_CHECKS
 
 
 async def calibrate_family(event: TrainingRequested, claim: Claim, ports: Ports) -> Outcome:
@@ -23,23 +26,25 @@ async def calibrate_family(event: TrainingRequested, claim: Claim, ports: Ports)
     digest = sha256(training.grm_json)
     place = f"{event.subject}/{short(digest)}"
     grm = await ports.objects.put_once(f"{place}/grm.json", training.grm_json)
-    draws = await _draws(place, training, ports)
+    uris = {"grm": grm.uri, **await _beside(place, training, ports)}
     await _merge(CALIBRATION_METRICS, training.metrics, event, claim, ports)
     await _merge(INVARIANCE, training.invariance, event, claim, ports)
+    await _merge(ITEM_CHECKS, training.item_checks, event, claim, ports)
+    await _merge(GATES, [_gate_row(gate) for gate in training.gates], event, claim, ports)
     calibrated = FamilyCalibrated(
         iteration=event.iteration,
         family=event.family,
         grm_uri=grm.uri,
-        draws_uri=draws.uri if draws else None,
+        draws_uri=uris.get("draws"),
         digest=digest,
         figures=FitFigures.model_validate(training.figures),
         gates=tuple(GateVerdict.model_validate(gate) for gate in training.gates),
     )
-    return Ack(_receipt(digest, grm, draws, training, calibrated), [calibrated])
+    return Ack(_receipt(digest, uris, training, calibrated), [calibrated])
 
 
 async def training_job(event: TrainingRequested, ports: Ports) -> TrainingJob:
-    """The family's grades, counted in the warehouse."""
+    """The family's grades, counted in the warehouse, its groups, and the version before."""
     counts = await ports.warehouse.count(
         GRADES,
         where={
@@ -62,15 +67,41 @@ async def training_job(event: TrainingRequested, ports: Ports) -> TrainingJob:
         sampler=event.sampler,
         method=event.method,
         seed=event.seed,
+        groups=await _groups(event, ports),
+        promoted=await grm_of_former(event, ports),
         traceparent=traceparent(),
     )
 
 
-async def _draws(place: str, training: Training, ports: Ports) -> Stored | None:
-    if training.draws_npz is None:
-        return None
-    digest = short(sha256(training.draws_npz))
-    return await ports.objects.put_once(f"{place}/draws-{digest}.npz", training.draws_npz)
+async def _groups(event: TrainingRequested, ports: Ports) -> tuple[str | None, ...] | None:
+    """Who is in which group: the simulator's personas, or a column of the responses."""
+    match event.evaluator:
+        case SimulatorEvaluator(seed=seed):
+            truth = Truth(seed, event.corpus.personas, event.scale.items)
+            return tuple(f"group {group}" for group in truth.groups.tolist())
+        case ResponsesEvaluator(uri=uri, groups=str(column)):
+            return read_labels(await ports.objects.get(uri), column, source=uri)
+        case _:
+            return None
+
+
+async def _beside(place: str, training: Training, ports: Ports) -> dict[str, str]:
+    """What is kept beside ``grm.json``, by name: the checks, and the draws where there are any."""
+    documents = [
+        ("checks", "json", training.checks_json),
+        ("draws", "npz", training.draws_npz),
+        ("inference", "nc", training.inference_nc),
+    ]
+    stored = {}
+    for name, kind, data in documents:
+        if data is not None:
+            key = f"{place}/{name}-{short(sha256(data))}.{kind}"
+            stored[name] = (await ports.objects.put_once(key, data)).uri
+    return stored
+
+
+def _gate_row(gate: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in gate.items() if name != "name"} | {"gate": gate["name"]}
 
 
 async def _merge(
@@ -94,7 +125,7 @@ async def _merge(
 
 
 def _receipt(
-    digest: str, grm: Stored, draws: Stored | None, training: Training, said: FamilyCalibrated
+    digest: str, uris: Mapping[str, str], training: Training, said: FamilyCalibrated
 ) -> Receipt:
     return Receipt(
         digest=digest,
@@ -102,7 +133,7 @@ def _receipt(
             "calibration_metrics": len(training.metrics),
             "invariance": len(training.invariance),
         },
-        uris={"grm": grm.uri} | ({"draws": draws.uri} if draws else {}),
+        uris=uris,
         details={
             "figures": said.figures.model_dump(mode="json"),
             "gates": [gate.model_dump(mode="json") for gate in said.gates],

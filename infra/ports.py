@@ -365,26 +365,46 @@ class BatchService(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """One family to fit; ``counts`` has the columns respondent, item, grade, n."""
+    """One family to fit.
+
+    Attributes:
+        family: Its items.
+        counts: Columns respondent, item, grade, n.
+        sampler: How NUTS is run.
+        method: ``nuts`` or ``mml``.
+        seed: Of the chains and of every check.
+        groups: Group of respondent i at place i, None where unknown; None for two random halves.
+        promoted: ``grm.json`` of the version to be stable against; a text says why there is none.
+        traceparent: The trace that the fit belongs to.
+    """
 
     family: "Family"
     counts: "pa.Table"
     sampler: "Sampler"
     method: "Method"
     seed: int
+    groups: tuple[str | None, ...] | None = None
+    promoted: bytes | str = "no version was promoted before"
     traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a fit yields, as stored: documents and rows, no arrays of draws in memory."""
+    """What a fit yields, as stored: documents and rows, no arrays of draws in memory.
+
+    ``checks_json`` holds what the gates from 7 on looked at, for the report; ``inference_nc`` all
+    draws as ArviZ reads them (netCDF).
+    """
 
     grm_json: bytes
     draws_npz: bytes | None
+    inference_nc: bytes | None
+    checks_json: bytes
     figures: Mapping[str, Any]
     gates: tuple[Mapping[str, Any], ...]
     metrics: tuple[Mapping[str, Any], ...]
     invariance: tuple[Mapping[str, Any], ...]
+    item_checks: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)

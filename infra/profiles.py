@@ -65,6 +65,45 @@ NEUROTICISM = Family(
         "vulnerability",
     ),
 )
+# Beside the domains: the scales of psychological well-being (Ryff, 1989,
+# doi:10.1037/0022-3514.57.6.1069), virtues (Peterson & Seligman, 2004, Character Strengths and
+# Virtues), vocational interests (Holland, 1997, Making Vocational Choices), moral foundations
+# (Iyer et al., 2012, doi:10.1371/journal.pone.0042366) and difficulties in emotion regulation
+# (Gratz & Roemer, 2004, doi:10.1023/B:JOBA.0000007455.08539.94).
+WELL_BEING = Family(
+    family="well_being",
+    items=(
+        "autonomy",
+        "environmental_mastery",
+        "personal_growth",
+        "positive_relations",
+        "purpose_in_life",
+        "self_acceptance",
+    ),
+)
+VIRTUES = Family(
+    family="virtues",
+    items=("wisdom", "courage", "humanity", "justice", "temperance", "transcendence"),
+)
+INTERESTS = Family(
+    family="interests",
+    items=("realistic", "investigative", "artistic", "social", "enterprising", "conventional"),
+)
+MORAL_FOUNDATIONS = Family(
+    family="moral_foundations",
+    items=("care", "fairness", "loyalty", "authority", "sanctity", "liberty"),
+)
+EMOTION_REGULATION = Family(
+    family="emotion_regulation",
+    items=(
+        "nonacceptance",
+        "goal_interference",
+        "impulse_difficulty",
+        "unawareness",
+        "limited_strategies",
+        "unclarity",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +133,18 @@ PROFILES = {
             namespace="production",
             corpus=Corpus(personas=2_000, sessions=50, turns=12),
             shards=1_000,
-            families=(OPENNESS, CONSCIENTIOUSNESS, EXTRAVERSION, AGREEABLENESS, NEUROTICISM),
+            families=(
+                OPENNESS,
+                CONSCIENTIOUSNESS,
+                EXTRAVERSION,
+                AGREEABLENESS,
+                NEUROTICISM,
+                WELL_BEING,
+                VIRTUES,
+                INTERESTS,
+                MORAL_FOUNDATIONS,
+                EMOTION_REGULATION,
+            ),
         ),
     )
 }

@@ -18,6 +18,7 @@ import csv
 import io
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -31,6 +32,9 @@ from infra.errors import ResponsesError
 
 CATEGORIES_MAX = 50
 """An item with more is a measurement or an identifier, not an ordered response."""
+
+GROUPS_MAX = 10
+"""More groups than that are compared by nobody, and each costs a model."""
 
 _MISSING = -(2**62)
 _MISSING_WORDS = ("", "NA")
@@ -89,7 +93,9 @@ class ResponsesFile:
         return self.items.index(item)
 
 
-def read_responses(data: bytes, *, scales: bytes | None, source: str) -> ResponsesFile:
+def read_responses(
+    data: bytes, *, scales: bytes | None, source: str, groups: str | None = None
+) -> ResponsesFile:
     """Read and check a responses file with its scales.
 
     Respondents without an answer stay in the rows, so that respondent i is data row i, and are
@@ -99,16 +105,20 @@ def read_responses(data: bytes, *, scales: bytes | None, source: str) -> Respons
         data: The CSV: commas, UTF-8 (a byte order mark is skipped), any line ends.
         scales: The TOML; without it one family of all columns, named after the source.
         source: The file's name, for errors and for the family's name.
+        groups: The column that says who is in which group; no item of a family.
 
     Raises:
         ResponsesError: Naming row, line, column and value, or the scale, and the way out.
     """
     header = _header(data, source)
-    families = (_one_family(header, source),) if scales is None else _families(scales, header)
+    others = tuple(name for name in header if name != groups)
+    families = (_one_family(others, source),) if scales is None else _families(scales, header)
+    if groups is not None:
+        _check_groups(data, groups, families, source)
     items = tuple(item for family in families for item in family.items)
     file = read_items(data, items, source=source)
     _refuse_useless_items(file, source)
-    unused = tuple(name for name in header if name not in items)
+    unused = tuple(name for name in header if name not in items and name != groups)
     notes = _silent_note(file) + ((f"columns in no scale: {_shown(unused)}",) if unused else ())
     return ResponsesFile(items, file.cells, file.missing, families, notes)
 
@@ -136,6 +146,44 @@ def read_items(data: bytes, items: Sequence[str], *, source: str) -> ResponsesFi
     table = np.frombuffer(numbers, np.int64).reshape(-1, len(columns))
     missing = table == _MISSING
     return ResponsesFile(tuple(items), np.where(missing, 0, table), missing, families=())
+
+
+def read_labels(data: bytes, column: str, *, source: str) -> tuple[str | None, ...]:
+    """A column as it stands, for each respondent; None where it is empty or ``NA``.
+
+    Raises:
+        ResponsesError: The column is not there.
+    """
+    header = _header(data, source)
+    if column not in header:
+        raise ResponsesError(
+            f"{source}: there is no column {column!r}: the columns are {_shown(header)}"
+        )
+    place = header.index(column)
+    cells = (cells[place].strip() for *_, cells in _data_rows(data, source, width=len(header)))
+    return tuple(None if cell in _MISSING_WORDS else cell for cell in cells)
+
+
+def _check_groups(data: bytes, column: str, families: Sequence[Family], source: str) -> None:
+    """Groups are compared, so there must be two or more, none of them too many or too small."""
+    for family in families:
+        if column in family.items:
+            raise ResponsesError(
+                f"{source}: column {column!r} is an item of [{family.family}], so it can't say "
+                "who is in which group: name another column"
+            )
+    sizes = Counter(label for label in read_labels(data, column, source=source) if label)
+    if not 2 <= len(sizes) <= GROUPS_MAX:
+        raise ResponsesError(
+            f"{source}: column {column!r} has {len(sizes)} groups ({_shown(tuple(sizes))}): give "
+            f"2 to {GROUPS_MAX}"
+        )
+    label, fewest = sizes.most_common()[-1]
+    if fewest < 2:
+        raise ResponsesError(
+            f"{source}: column {column!r}: group {label!r} has one respondent: give each group "
+            "two or more, or leave the cell empty"
+        )
 
 
 class _Categories(dict[str, int]):

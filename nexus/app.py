@@ -4,6 +4,7 @@ IterationStarted -> [iteration] -> ShardRequested -> (shards) -> ShardSubmitted 
 -> BatchCompleted -> (merge) -> ShardMerged -> [iteration] -> TrainingRequested -> (training)
 -> FamilyCalibrated -> (promotion) -> FamilyPromoted | FamilyHeld -> [iteration]
 -> IterationCompleted | IterationFailed -> (reports), (audit);  audit-logs -> (audit) -> e-mail
+GateWaived -> (waivers) -> FamilyPromoted -> [iteration] -> IterationAmended -> (reports)
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from handlers.promotion import PROMOTION
 from handlers.reports import REPORTS
 from handlers.shards import SHARDS
 from handlers.training import TRAINING
+from handlers.waivers import WAIVING
 from infra.batch import LocalBatchService
 from infra.bus import BusPublisher, subscribe
 from infra.clock import utc_now
@@ -51,7 +53,7 @@ from sagas.engine import run_saga
 from sagas.iteration import ITERATION
 from schemas.tables import TABLES
 
-STEPS = (SHARDS, BATCHES, MERGE, TRAINING, PROMOTION, REPORTS, AUDIT)
+STEPS = (SHARDS, BATCHES, MERGE, TRAINING, PROMOTION, WAIVING, REPORTS, AUDIT)
 SAGAS = (ITERATION,)
 HANDLERS = tuple(step.handler for step in STEPS) + tuple(saga.name for saga in SAGAS)
 

@@ -26,8 +26,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 dlq = typer.Typer(help="Dead letters: messages that no handler could take.", no_args_is_help=True)
+gate = typer.Typer(help="Gates: what a fit must pass to be promoted.", no_args_is_help=True)
 drill = typer.Typer(help="Drills: faults on purpose, and what must hold.", no_args_is_help=True)
 app.add_typer(dlq, name="dlq")
+app.add_typer(gate, name="gate")
 app.add_typer(drill, name="drill")
 
 Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON document on stdout.")]
@@ -39,6 +41,9 @@ Responses = Annotated[
     Path | None, typer.Option(help="CSV of ordered categories to run on, a row per respondent.")
 ]
 Scales = Annotated[Path | None, typer.Option(help="TOML that groups the CSV's columns.")]
+Groups = Annotated[
+    str | None, typer.Option(help="Column of the CSV whose groups are to answer alike.")
+]
 err = Console(stderr=True)
 out = Console()
 
@@ -60,6 +65,7 @@ def run(
     profile: Profile = "smoke",
     responses: Responses = None,
     scales: Scales = None,
+    groups: Groups = None,
     method: Method = "nuts",
     seed: Seed = 0,
     json: Json = False,
@@ -71,7 +77,7 @@ def run(
     from nexus.run import run as run_iteration  # noqa: PLC0415
     from nexus.tables import show_run  # noqa: PLC0415
 
-    request = _request(settings, iteration, profile, method, seed, responses, scales)
+    request = _request(settings, iteration, profile, method, seed, responses, scales, groups)
     with RunProgress(err) as progress:
         watcher = Watcher(progress.on_state, progress.on_training)
         document = _run(run_iteration(settings, request, watcher))
@@ -90,6 +96,7 @@ def start(
     profile: Profile = "smoke",
     responses: Responses = None,
     scales: Scales = None,
+    groups: Groups = None,
     method: Method = "nuts",
     seed: Seed = 0,
     json: Json = False,
@@ -98,7 +105,7 @@ def start(
     settings = _settings(context)
     from nexus.serve import start_only  # noqa: PLC0415
 
-    request = _request(settings, iteration, profile, method, seed, responses, scales)
+    request = _request(settings, iteration, profile, method, seed, responses, scales, groups)
     started = _run(start_only(settings, request))
     if json:
         _print_json({"iteration": iteration, "started": started, "replayed": not started})
@@ -220,6 +227,44 @@ def dlq_list(
     _print_json(document) if json else show_dead_letters(document, out)
 
 
+@gate.command("list")
+def gate_list(
+    context: typer.Context,
+    iteration: Iteration,
+    family: Annotated[str | None, typer.Argument(help="One family only.")] = None,
+    json: Json = False,
+) -> None:
+    """Show each gate's figure, threshold, verdict and reason."""
+    settings = _settings(context)
+    from nexus.status import gates  # noqa: PLC0415
+    from nexus.tables import show_gates  # noqa: PLC0415
+
+    families = _run(gates(settings, iteration, family))
+    if json:
+        _print_json({"iteration": iteration, "families": families})
+    else:
+        show_gates(families, out)
+
+
+@gate.command("waive")
+def gate_waive(
+    context: typer.Context,
+    iteration: Iteration,
+    family: Annotated[str, typer.Argument(help="The family that is held.")],
+    name: Annotated[str, typer.Argument(metavar="GATE", help="The gate's number or name.")],
+    reason: Annotated[str, typer.Option(help="Why the family may pass; it is kept.")],
+    by: Annotated[str | None, typer.Option(help="Who says so; you, without it.")] = None,
+    json: Json = False,
+) -> None:
+    """Let a held family pass a gate; with no other gate to hold it, it is promoted."""
+    settings = _settings(context)
+    from nexus.tables import show_waiver  # noqa: PLC0415
+    from nexus.waive import waive  # noqa: PLC0415
+
+    document = _run(waive(settings, iteration, family, name, reason, by))
+    _print_json(document) if json else show_waiver(document, out)
+
+
 @drill.command("list")
 def drill_list(json: Json = False) -> None:
     """List the drills and their mutants."""
@@ -279,6 +324,7 @@ def _request(
     seed: int,
     responses: Path | None,
     scales: Path | None,
+    groups: str | None,
 ) -> "Request":
     from infra.errors import InputError  # noqa: PLC0415
     from nexus.run import checked_request  # noqa: PLC0415
@@ -293,6 +339,7 @@ def _request(
         seed=seed,
         responses=responses,
         scales=scales,
+        groups=groups,
     )
 
 

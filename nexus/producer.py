@@ -42,6 +42,7 @@ def request_for(
     seed: int = 0,
     responses: Path | None = None,
     scales: Path | None = None,
+    groups: str | None = None,
 ) -> Request:
     """Check what is asked for; nothing is written.
 
@@ -52,21 +53,25 @@ def request_for(
     if responses is None:
         if scales is not None:
             raise ResponsesError(f"--scales {scales} needs --responses: it groups its columns")
+        if groups is not None:
+            raise ResponsesError(f"--groups {groups} needs --responses: it names a column of it")
         return Request(iteration, parameters_for(iteration, profile, method=method, seed=seed))
     csv = _bytes(responses)
-    real = _real_responses(csv, _bytes(scales) if scales else None, responses, objects)
+    families = _bytes(scales) if scales else None
+    real = _real_responses(csv, families, responses, objects, groups)
     parameters = parameters_for(iteration, profile, method=method, seed=seed, responses=real)
     return Request(iteration, parameters, csv)
 
 
 def _real_responses(
-    csv: bytes, scales: bytes | None, source: Path, objects: "Objects"
+    csv: bytes, scales: bytes | None, source: Path, objects: "Objects", groups: str | None
 ) -> RealResponses:
     from infra.responses import read_responses  # noqa: PLC0415 - loads NumPy
 
-    file = read_responses(csv, scales=scales, source=source.name)
+    file = read_responses(csv, scales=scales, source=source.name, groups=groups)
     digest = sha256(csv)
-    evaluator = ResponsesEvaluator(uri=objects.uri(responses_key(digest)), digest=digest)
+    uri = objects.uri(responses_key(digest))
+    evaluator = ResponsesEvaluator(uri=uri, digest=digest, groups=groups)
     return RealResponses(file.respondents, file.families, evaluator)
 
 
@@ -97,7 +102,7 @@ async def start_iteration(request: Request, ports: Ports) -> bool:
         leaving = outgoing(event, cause=str(key), source="producer", ports=ports)
     traceparent = leaving.attributes.get("traceparent")
     cause = Cause(derived_id("producer", event), event.type, ports.clock(), traceparent)
-    match await _claim(key, cause, ports):
+    match await take(key, cause, ports):
         case Completed() as before:
             refuse_other_parameters(request, before.receipt)
             await publish(before.outgoing, ports)
@@ -111,7 +116,7 @@ async def start_iteration(request: Request, ports: Ports) -> bool:
             return True
 
 
-async def _claim(key: ClaimKey, cause: Cause, ports: Ports) -> Claim | Completed:
+async def take(key: ClaimKey, cause: Cause, ports: Ports) -> Claim | Completed:
     """The claim; while another producer holds it, wait: it is done soon, or its lease runs out."""
     while True:
         now = ports.clock()
@@ -130,5 +135,5 @@ def refuse_other_parameters(request: Request, receipt: Receipt) -> None:
         raise ParametersError(
             f"iteration {request.iteration} exists with other parameters "
             f"({short(receipt.digest)}, asked for {short(request.digest)}): "
-            "use another number, or the same profile, responses, scales, method and seed"
+            "use another number, or the same profile, responses, scales, groups, method and seed"
         )

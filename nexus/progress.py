@@ -20,6 +20,14 @@ from nexus.summary import Document
 FAMILY_STYLES = {"promoted": "green", "held": "yellow", "failed": "red"}
 
 
+_PHASES = {
+    "mode": "finding the mode",
+    "compile": "compiling",
+    "warmup": "warming up",
+    "draws": "sampling",
+}
+
+
 class RunProgress:
     """Live bars; on no terminal, a line for each thing that ends."""
 
@@ -53,8 +61,9 @@ class RunProgress:
 
     def on_training(self, told: TrainingProgress) -> None:
         """Show how far a fit is."""
-        total = max(told.total, 1)
-        self._bar(f"family {told.family}", min(told.done, total), total, told.phase)
+        total, phase = max(told.total, 1), _PHASES.get(told.phase, told.phase)
+        self._bar(f"family {told.family}", min(told.done, total), total, phase)
+        self._say(f"family {told.family} {phase}", f"family {told.family}: {phase}")
 
     def _on_family(self, family: Document) -> None:
         style = FAMILY_STYLES.get(family["status"])

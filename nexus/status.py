@@ -46,6 +46,20 @@ async def watch(
             await asyncio.sleep(LOOK_SECONDS * 3)
 
 
+async def gates(settings: Settings, iteration: int, family: str | None) -> list[Document]:
+    """The gates of an iteration's families. Raises InputError when there is no such family."""
+    families = (await status(settings, iteration))["families"]
+    names = [known["family"] for known in families]
+    if family is not None and family not in names:
+        raise InputError(f"iteration {iteration} has no family {family!r}: use {', '.join(names)}")
+    kept = ("family", "status", "gate_details", "waivers")
+    return [
+        {name: known[name] for name in kept}
+        for known in families
+        if family in {None, known["family"]}
+    ]
+
+
 async def _known(iteration: int, ledger: Ledger) -> Document:
     document = await summary(iteration, ledger)
     if document is None:

@@ -1,12 +1,13 @@
 """What came of an iteration, as ``run`` and ``status`` tell it, from the ledger alone."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from events.model import family_subject, iteration_subject, namespace_of
 from infra.effects import Effects
 from infra.ports import ClaimKey, Ledger, StepRecord, StepStatus
+from infra.waivers import waivers_of
 from sagas.iteration import ENDED
 
 Document = dict[str, Any]
@@ -24,7 +25,6 @@ async def summary(
         return _only_started(iteration) if start else None
     state = record.state
     merged = [step for step in steps.values() if step.key.step == "merge" and step.receipt]
-    report = steps.get(ClaimKey(subject, "reports"))
     return {
         "iteration": iteration,
         "namespace": namespace_of(iteration),
@@ -44,8 +44,18 @@ async def summary(
             for family in state["parameters"]["families"]
         ],
         "receipts": _receipts(steps),
-        "report": report.receipt.uris["report"] if report and report.receipt else None,
+        "report": _report(steps),
     }
+
+
+def _report(steps: Mapping[ClaimKey, StepRecord]) -> str | None:
+    """The newest: a waiver after the end has it drawn again."""
+    drawn = [
+        (step.ended_at, step.receipt.uris["report"])
+        for step in steps.values()
+        if step.key.step == "reports" and step.receipt and step.ended_at
+    ]
+    return max(drawn)[1] if drawn else None
 
 
 def _only_started(iteration: int) -> Document:
@@ -77,6 +87,9 @@ def _family(
     receipt = training.receipt if training else None
     figures = receipt.details["figures"] if receipt else {}
     gates = receipt.details["gates"] if receipt else []
+    waivers = waivers_of([step for key, step in steps.items() if _is_below(key, subject)])
+    waived = {waiver["number"] for waiver in waivers}
+    status = statuses.get(family, "waiting")
     reason = promotion.receipt.details["reason"] if promotion and promotion.receipt else None
     failed = next(
         (
@@ -88,8 +101,8 @@ def _family(
     )
     return {
         "family": family,
-        "status": statuses.get(family, "waiting"),
-        "reason": reason or failed,
+        "status": status,
+        "reason": None if status == "promoted" else reason or failed,
         **{
             name: figures.get(name)
             for name in (
@@ -99,18 +112,31 @@ def _family(
                 "ess_tail_min",
                 "divergences",
                 "sampling_seconds",
+                "compile_seconds",
+                "checks_seconds",
             )
         },
-        "gates": {str(gate["number"]): _word(gate) for gate in gates},
+        "gates": {str(gate["number"]): _word(gate, waived) for gate in gates},
+        "gate_details": [{**gate, "verdict": _word(gate, waived)} for gate in gates],
+        "waivers": waivers,
         "grm": receipt.uris["grm"] if receipt else None,
+        "inference_data": receipt.uris.get("inference") if receipt else None,
         "calibration_metrics_rows": receipt.counts["calibration_metrics"] if receipt else 0,
         "invariance_rows": receipt.counts["invariance"] if receipt else 0,
     }
 
 
-def _word(gate: Mapping[str, Any]) -> str:
+def _is_below(key: ClaimKey, subject: str) -> bool:
+    return key.subject.startswith(f"{subject}/")
+
+
+def _word(gate: Mapping[str, Any], waived: Collection[int | str]) -> str:
+    if not gate.get("judged", True):
+        return "not judged"
     if gate["passed"]:
         return "passed"
+    if gate["number"] in waived:
+        return "waived"
     return "failed" if gate["holds"] else "noted"
 
 

@@ -1,10 +1,15 @@
 """Documents as a person reads them."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nexus.progress import FAMILY_STYLES
 from nexus.summary import Document
+
+_VERDICT_STYLES = {"passed": "green", "failed": "red", "waived": "yellow", "noted": "yellow"}
 
 
 def show_run(document: Document, console: Console) -> None:
@@ -23,16 +28,72 @@ def show_run(document: Document, console: Console) -> None:
     if document["families"]:
         console.print(_families(document))
     for family in document["families"]:
-        if family["reason"]:
-            console.print(f"[yellow]{family['family']}[/]: {family['reason']}", highlight=False)
+        _told_of(family, console)
+    if document["report"]:
+        console.print(f"Report: {document['report']}", soft_wrap=True, highlight=False)
+
+
+def _told_of(family: Document, console: Console) -> None:
+    """Why it is held, what was noted, who let it pass; a line each."""
+    if family["reason"]:
+        console.print(f"[yellow]{family['family']}[/]: {family['reason']}", highlight=False)
+    for told in family["gate_details"]:
+        if told["verdict"] == "noted":
+            console.print(
+                f"[dim]{family['family']}: gate {told['number']} ({told['name']}):[/] "
+                f"{told['reason']}",
+                highlight=False,
+            )
+    for waiver in family["waivers"]:
+        console.print(
+            f"{family['family']}: gate {waiver['number']} ({waiver['gate']}) waived by "
+            f"{waiver['waived_by']}: {waiver['reason']}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def show_gates(families: list[Document], console: Console) -> None:
+    """Every gate of every family: its verdict, figure, threshold and reason."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("family", "gate", "verdict", "figure", "must be", "reason"):
+        table.add_column(name, justify="right" if name == "figure" else "left")
+    for family in families:
+        for told in family["gate_details"]:
+            style = _VERDICT_STYLES.get(told["verdict"], "dim")
+            table.add_row(
+                family["family"],
+                f"{told['number']} {told['name']}",
+                f"[{style}]{told['verdict']}[/]",
+                _number(told["value"], 4 if told["number"] == 1 else 3),
+                Text(told["threshold"]),
+                Text(told["reason"]),
+            )
+    console.print(table)
+
+
+def show_waiver(document: Document, console: Console) -> None:
+    """What a waiver came to."""
+    waiver = document["waiver"]
+    again = " before" if document["replayed"] else ""
+    console.print(
+        f"Gate {waiver['number']} ({waiver['gate']}) of {document['family']} was waived{again} by "
+        f"{waiver['waived_by']}: {waiver['reason']}",
+        highlight=False,
+        markup=False,
+    )
+    console.print(f"{document['family']} is {document['status']}.")
     if document["report"]:
         console.print(f"Report: {document['report']}", soft_wrap=True, highlight=False)
 
 
 def _families(document: Document) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("family", "status", "R-hat", "ESS bulk", "ESS tail", "divergences", "seconds"):
-        table.add_column(name, justify="left" if name in {"family", "status"} else "right")
+    left = {"family", "status", "gates"}
+    for name in (
+        "family", "status", "R-hat", "ESS bulk", "ESS tail", "divergences", "seconds", "gates",
+    ):  # fmt: skip
+        table.add_column(name, justify="left" if name in left else "right")
     for family in document["families"]:
         style = FAMILY_STYLES.get(family["status"], "")
         status = family["status"]
@@ -44,8 +105,20 @@ def _families(document: Document) -> Table:
             _number(family["ess_tail_min"], 0),
             _number(family["divergences"], 0),
             _number(family["sampling_seconds"], 1),
+            _gates(family["gates"]),
         )
     return table
+
+
+def _gates(words: Mapping[str, str]) -> str:
+    """``8 passed, 1 not judged (10)``: which ones, for all but those that passed."""
+    by_word: dict[str, list[str]] = {}
+    for number, word in words.items():
+        by_word.setdefault(word, []).append(number)
+    return ", ".join(
+        f"{len(numbers)} {word}" + ("" if word == "passed" else f" ({', '.join(numbers)})")
+        for word, numbers in by_word.items()
+    )
 
 
 def _number(value: float | None, digits: int) -> str:

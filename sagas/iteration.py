@@ -10,6 +10,7 @@ from events.catalogue import (
     FamilyFailed,
     FamilyHeld,
     FamilyPromoted,
+    IterationAmended,
     IterationCompleted,
     IterationFailed,
     IterationStarted,
@@ -45,8 +46,10 @@ def decide(state: IterationState | None, event: Event, now: datetime) -> Decisio
     """What follows from an event; what comes late, twice or unasked changes nothing."""
     if isinstance(event, IterationStarted):
         return _start(event, now) if state is None else Decision(state)
-    if state is None or state.phase in ENDED:
+    if state is None:
         return Decision(state)
+    if state.phase in ENDED:
+        return _amended(state, event)
     return _graded(state, event, now) if state.phase == "grading" else _judged(state, event, now)
 
 
@@ -67,12 +70,23 @@ def _judged(state: IterationState, event: Event, now: datetime) -> Decision[Iter
     match event:
         case FamilyPromoted(family=family) if family in state.families:
             return _after_family(_with_family(state, family, "promoted"), now)
-        case FamilyHeld(family=family) if family in state.families:
+        # A family that a waiver promoted stays so, whichever of the two events comes last.
+        case FamilyHeld(family=family) if state.families.get(family, "promoted") != "promoted":
             return _after_family(_with_family(state, family, "held"), now)
         case FamilyFailed(family=family, reason=why) if state.families.get(family) == "training":
             failing = _with_family(state, family, "failed")
             failures = {**state.failures, family: why}
             return _after_family(failing.model_copy(update={"failures": failures}), now)
+        case _:
+            return Decision(state)
+
+
+def _amended(state: IterationState, event: Event) -> Decision[IterationState]:
+    """Of what comes after the end, only a held family's promotion, by a waiver, counts."""
+    match event:
+        case FamilyPromoted(family=family) if state.families.get(family) == "held":
+            told = IterationAmended(iteration=state.iteration, family=family)
+            return Decision(_with_family(state, family, "promoted"), (told,))
         case _:
             return Decision(state)
 
@@ -114,6 +128,8 @@ def _trainings(state: IterationState) -> tuple[TrainingRequested, ...]:
             iteration=state.iteration,
             family=family.family,
             scale=family,
+            corpus=asked.corpus,
+            evaluator=asked.evaluator,
             method=asked.method,
             sampler=asked.sampler,
             seed=asked.seed,
@@ -164,7 +180,13 @@ ITERATION = Saga(
         FamilyHeld,
         FamilyFailed,
     ),
-    emits=(ShardRequested, TrainingRequested, IterationCompleted, IterationFailed),
+    emits=(
+        ShardRequested,
+        TrainingRequested,
+        IterationCompleted,
+        IterationAmended,
+        IterationFailed,
+    ),
     key=lambda event: iteration_subject(event.iteration),
     decide=decide,
 )

@@ -104,4 +104,73 @@ PROMOTIONS: Final = TableSpec(
     description="What became of each family's fit.",
 )
 
-TABLES: Final[tuple[TableSpec, ...]] = (GRADES, CALIBRATION_METRICS, INVARIANCE, PROMOTIONS)
+_GATE: Final = Column("number", _INT64, required=True, description="The gate's number.")
+
+GATES: Final = TableSpec(
+    name="gates",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        _GATE,
+        Column("gate", _STRING, required=True, description="What it looks at."),
+        Column("threshold", _STRING, required=True, description="What must hold, in words."),
+        Column("value", _FLOAT64, description="The figure; null where there is none."),
+        Column("passed", ColumnType.BOOL, required=True, description="Whether it holds."),
+        Column("judged", ColumnType.BOOL, required=True, description="Whether it could be judged."),
+        Column("holds", ColumnType.BOOL, required=True, description="Whether a failure holds."),
+        Column("reason", _STRING, required=True, description="One line."),
+    ),
+    key=("namespace", "iteration", "family", "number"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="Each gate's word on each family's fit.",
+)
+
+ITEM_CHECKS: Final = TableSpec(
+    name="item_checks",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        Column("item", _STRING, required=True, description="The construct or item."),
+        Column("residual", _FLOAT64, description="Root mean square residual correlation."),
+        Column("residual_p_value", _FLOAT64, description="Share of replications as far out."),
+        Column("coverage", _FLOAT64, description="Share of held-out answers in their sets."),
+        Column("invariant", ColumnType.BOOL, description="Whether groups answer it alike."),
+        Column("delta_bic", _FLOAT64, description="BIC freed between groups less tied."),
+        Column("stable", ColumnType.BOOL, description="Whether it stayed, against the promoted."),
+    ),
+    key=("namespace", "iteration", "family", "item"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="What the checks say of each item; null where a check did not look at it.",
+)
+
+WAIVERS: Final = TableSpec(
+    name="waivers",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        _GATE,
+        Column("gate", _STRING, required=True, description="What the gate looks at."),
+        Column("reason", _STRING, required=True, description="Why the gate was waived."),
+        Column("waived_by", _STRING, required=True, description="Who waived it."),
+        Column("waived_at", ColumnType.TIMESTAMP, required=True, description="When."),
+    ),
+    key=("namespace", "iteration", "family", "number"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="Gates that an operator let a family pass.",
+)
+
+TABLES: Final[tuple[TableSpec, ...]] = (
+    GRADES,
+    CALIBRATION_METRICS,
+    INVARIANCE,
+    GATES,
+    ITEM_CHECKS,
+    PROMOTIONS,
+    WAIVERS,
+)

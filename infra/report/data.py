@@ -42,6 +42,8 @@ class FamilyReport:
         thresholds: Draws of b, shape (chains, draws, items, cuts), NaN beyond an item's own.
         truth: Item to (a, (b, ...)), for simulated data.
         notes: What a reader should know of the responses, one line each.
+        checks: The parsed ``checks.json``: what the gates looked at; None where there is none.
+        waivers: Gates that an operator waived: number, gate, reason, waived_by, waived_at.
 
     Raises:
         ValueError: The draws don't fit the items of ``grm``.
@@ -58,6 +60,8 @@ class FamilyReport:
     thresholds: "NDArray[np.floating[Any]] | None" = None
     truth: Truth | None = None
     notes: tuple[str, ...] = ()
+    checks: Mapping[str, Any] | None = None
+    waivers: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         items = () if self.grm is None else self.grm.get("items", ())

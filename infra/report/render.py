@@ -21,6 +21,7 @@ from infra.report.estimates import (
     recovery,
     worst,
 )
+from infra.report.evidence import Evidence
 from infra.report.timeline import Timeline, natural, timeline_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class FamilyView:
     forests: tuple[Drawing, ...]
     traces: tuple[tuple[Estimate, Drawing], ...]
     recovered: tuple[tuple[Recovery, Drawing], ...]
+    pairs: tuple[Drawing, ...]
+    predictive: tuple[Drawing, ...]
+    residuals: tuple[Drawing, ...]
+    evidence: Evidence
 
     def truth_of(self, row: Estimate) -> float | None:
         """The simulator's value of a parameter, where it is known."""
@@ -86,6 +91,20 @@ class FamilyView:
     def missed(self) -> tuple[GateVerdict, ...]:
         """The gates that were not passed."""
         return tuple(gate for gate in self.report.gates if not gate.passed)
+
+    @property
+    def judged(self) -> int:
+        """How many gates could be judged."""
+        return sum(gate.judged for gate in self.report.gates)
+
+    def scatter_of(self, row: Mapping[str, Any]) -> float | None:
+        """The standard error of a level's difference; None for the first level."""
+        found = [one for one in self.evidence.levels if one["level"] == row.get("level")]
+        return found[0]["delta_bic_se"] if found and row.get("delta_bic") is not None else None
+
+    def waiver_of(self, gate: GateVerdict) -> Mapping[str, Any] | None:
+        """Who let the family pass this gate, and why."""
+        return next((one for one in self.report.waivers if one["number"] == gate.number), None)
 
     @property
     def why(self) -> str | None:
@@ -164,6 +183,7 @@ def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
     figures = _figures(family)
     items = items_of(family.grm)
     estimates = estimates_of(items)
+    evidence = Evidence(family.checks or {})
     interval = "95% interval" if figures.get("method") == "mml" else "95% HDI"
     return FamilyView(
         anchor=f"family-{index}",
@@ -177,6 +197,10 @@ def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
         forests=tuple(_forests(items, family, interval, inline)),
         traces=tuple(_traces(estimates, family, inline)),
         recovered=tuple(_recovered(items, family, interval, inline)),
+        pairs=tuple(_pairs(estimates, family, inline)),
+        predictive=tuple(_predictive(evidence, inline)),
+        residuals=tuple(_residuals(evidence, inline)),
+        evidence=evidence,
     )
 
 
@@ -245,6 +269,35 @@ def _recovered(
         yield kind, Drawing(title, inline(plots.recovered(kind), title))
 
 
+def _pairs(
+    estimates: Sequence[Estimate], family: FamilyReport, inline: "Inliner"
+) -> Iterator[Drawing]:
+    from infra.report import evidence_plots  # noqa: PLC0415 - matplotlib is slow
+
+    known = {row: draws for row in estimates if (draws := draws_of(family, row)) is not None}
+    chosen = worst(list(known))
+    if len(chosen) > 1:
+        title = "Draws of each two of the worst parameters"
+        figure = evidence_plots.pair_plot(chosen, [known[row] for row in chosen])
+        yield Drawing(title, inline(figure, title))
+
+
+def _predictive(evidence: Evidence, inline: "Inliner") -> Iterator[Drawing]:
+    from infra.report import evidence_plots  # noqa: PLC0415 - matplotlib is slow
+
+    if evidence.shares:
+        title = "Shares of categories, observed and replicated"
+        yield Drawing(title, inline(evidence_plots.category_shares(evidence.shares), title))
+
+
+def _residuals(evidence: Evidence, inline: "Inliner") -> Iterator[Drawing]:
+    from infra.report import evidence_plots  # noqa: PLC0415 - matplotlib is slow
+
+    if evidence.pairs:
+        title = "Residual correlations between items"
+        yield Drawing(title, inline(evidence_plots.residual_pairs(evidence.pairs), title))
+
+
 def _gantt(timeline: Timeline, inline: "Inliner") -> Drawing | None:
     from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
 
@@ -261,7 +314,8 @@ def _source(evaluator: Evaluator) -> str:
                 "(its truth is known)"
             )
         case ResponsesEvaluator():
-            return f"responses file {evaluator.uri}, {evaluator.digest}"
+            grouped = f", groups by column {evaluator.groups}" if evaluator.groups else ""
+            return f"responses file {evaluator.uri}, {evaluator.digest}{grouped}"
 
 
 def _wall_seconds(data: ReportData, timeline: Timeline) -> float | None:

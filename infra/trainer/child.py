@@ -8,9 +8,13 @@ import io
 import os
 import queue
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -19,7 +23,7 @@ import calibration
 from calibration.errors import CalibrationError
 from infra import telemetry
 from infra.ports import Training, TrainingJob, TrainingProgress
-from infra.trainer import frames
+from infra.trainer import checks, frames
 
 if TYPE_CHECKING:
     # As annotations only: JAX must not load before its flags are set.
@@ -79,17 +83,27 @@ def train(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> Trainin
         method=job.method,
         progress=lambda p: tell(TrainingProgress(p.family, p.phase, p.done, p.total)),
     )
-    tell(TrainingProgress(job.family.family, "invariance", 0, 1))
-    levels = _invariance(responses, job.seed)
-    gates = calibration.judge(fit, levels)
+    began = time.perf_counter()
+    found = checks.examine(job, fit, responses, partial(_tell_check, job.family.family, tell))
+    gates = calibration.judge(fit, found.levels, checks.evidence(found))
+    levels = () if isinstance(found.levels, str) else found.levels
     return Training(
         grm_json=calibration.GrmArtefact.from_fit(fit).to_json().encode(),
         draws_npz=_draws(fit) if fit.draws else None,
-        figures=_figures(fit),
+        inference_nc=_inference_data(fit) if fit.draws else None,
+        checks_json=checks.document(job, found),
+        figures={**_figures(fit), "checks_seconds": time.perf_counter() - began},
         gates=tuple(_gate(gate) for gate in gates),
         metrics=tuple(_metric(estimate) for estimate in fit.estimates),
         invariance=tuple(_level(row) for row in levels),
+        item_checks=checks.item_rows(fit, found),
     )
+
+
+def _tell_check(family: str, tell: Callable[[TrainingProgress], None], done: int) -> None:
+    steps = checks.STEPS
+    phase = f"check: {steps[done]}" if done < len(steps) else "checked"
+    tell(TrainingProgress(family, phase, done, len(steps)))
 
 
 def _responses(job: TrainingJob) -> "Responses":
@@ -105,19 +119,18 @@ def _responses(job: TrainingJob) -> "Responses":
     )
 
 
-def _invariance(responses: "Responses", seed: int) -> tuple["InvarianceRow", ...]:
-    """Across two random halves, which must agree where the model holds."""
-    from calibration.invariance import compare, split_groups  # noqa: PLC0415 - loads JAX
-
-    return compare(responses.regrouped(split_groups(responses.n_respondents, seed)))
-
-
 def _draws(fit: "Fit") -> bytes:
     """Discriminations and thresholds, (chains, draws, items[, cuts]), as float32 ``.npz``."""
     file = io.BytesIO()
     kept = {name: fit.draws[name].astype(np.float32) for name in ("discrimination", "thresholds")}
     np.savez_compressed(file, allow_pickle=False, **kept)
     return file.getvalue()
+
+
+def _inference_data(fit: "Fit") -> bytes:
+    """ArviZ's InferenceData, which HDF5 writes to files only."""
+    with tempfile.TemporaryDirectory() as folder:
+        return calibration.write_netcdf(fit, Path(folder) / "inference.nc").read_bytes()
 
 
 def _figures(fit: "Fit") -> dict[str, Any]:
@@ -129,6 +142,7 @@ def _figures(fit: "Fit") -> dict[str, Any]:
         "ess_tail_min": said.ess_tail_min,
         "divergences": said.divergences,
         "sampling_seconds": said.sampling_seconds,
+        "compile_seconds": said.compile_seconds,
         "n_respondents": fit.n_respondents,
         "n_responses": fit.n_responses,
     }

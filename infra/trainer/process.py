@@ -11,7 +11,6 @@ from infra.errors import CannotCalibrateError, TransientError
 from infra.ports import Training, TrainingJob, TrainingProgress
 from infra.trainer import frames
 
-_CHAINS = 4
 _FRAME_LIMIT = 2**26
 
 
@@ -25,6 +24,7 @@ class ProcessTrainer:
         """Keep compiled programs in ``cache_dir``."""
         self._cache_dir = cache_dir
         self._process: asyncio.subprocess.Process | None = None
+        self._host_devices = 0
         self._turn = asyncio.Lock()
 
     async def train(
@@ -32,7 +32,7 @@ class ProcessTrainer:
     ) -> Training:
         """See ``infra.ports.Trainer``."""
         async with self._turn:
-            process = await self._ready()
+            process = await self._ready(job.sampler.chains)
             try:
                 return await self._exchange(process, job, progress)
             except (asyncio.IncompleteReadError, ConnectionError) as error:
@@ -69,7 +69,11 @@ class ProcessTrainer:
                 case (str(kind), str(reason)):
                     raise CannotCalibrateError(f"{kind}: {reason}")
 
-    async def _ready(self) -> asyncio.subprocess.Process:
+    async def _ready(self, chains: int) -> asyncio.subprocess.Process:
+        """The training process, with a host device for each chain, which JAX wants at its start."""
+        if chains > self._host_devices:
+            await self._kill()
+            self._host_devices = chains
         if self._process is None or self._process.returncode is not None:
             self._cache_dir.mkdir(parents=True, exist_ok=True)
             self._process = await asyncio.create_subprocess_exec(
@@ -77,7 +81,7 @@ class ProcessTrainer:
                 "-m",
                 "infra.trainer.child",
                 str(self._cache_dir),
-                str(_CHAINS),
+                str(self._host_devices),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_FRAME_LIMIT,

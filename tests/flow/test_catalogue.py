@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 
 from events.audit import AuditLogEntry
-from events.catalogue import EVENTS, IterationStarted
+from events.catalogue import EVENTS, GateWaived, IterationStarted
 from infra.bus import dead_name, subscription_name
 from nexus.app import HANDLERS, SAGAS, STEPS
 
-PRODUCED = {IterationStarted}
-"""By ``nexus start`` and ``nexus run``."""
+PRODUCED = {IterationStarted, GateWaived}
+"""By ``nexus start`` and ``nexus run``; by ``nexus gate waive``."""
 
 FROM_OUTSIDE = {AuditLogEntry}
 """By a log sink."""

@@ -30,7 +30,7 @@ def path_of(uri: str) -> Path:
 def finished(new_nexus):
     """A finished run that tests look at and change nothing of."""
     nexus = new_nexus()
-    return nexus, nexus.run("run", "--method", "mml", "--json").succeeded().document
+    return nexus, nexus.run("run", "--method", "mml", "--json", seconds=280).succeeded().document
 
 
 def assert_contract(document):
@@ -49,7 +49,13 @@ def assert_contract(document):
     assert family["family"] == "openness"
     assert family["calibration_metrics_rows"] == 6
     assert family["invariance_rows"] == 3
-    assert set(family["gates"].values()) <= {"passed", "failed", "noted"}
+    assert list(family["gates"]) == [str(number) for number in range(1, 11)]
+    assert set(family["gates"].values()) <= {"passed", "failed", "noted", "not judged"}
+    assert family["gates"]["10"] == "not judged"
+    for told in family["gate_details"]:
+        assert told["verdict"] == family["gates"][str(told["number"])]
+        assert told["threshold"]
+        assert told["reason"]
     merged = [one for one in document["receipts"] if one["step"] == "merge"]
     assert [one["shard_index"] for one in merged] == list(range(SHARDS))
     for receipt in document["receipts"]:
@@ -94,6 +100,8 @@ def test_the_sampled_run_keeps_the_contract(nexus):
     assert trusted or family["status"] == "held"
     assert_loads_back_equal(family, "nuts")
     assert_self_contained(path_of(document["report"]).read_text(), sampled=True)
+    kept = path_of(family["inference_data"]).read_bytes()
+    assert kept.startswith(b"\x89HDF")
 
 
 def test_a_run_keeps_the_contract(finished):
@@ -116,6 +124,8 @@ def test_the_warehouse_holds_each_row_once(finished):
     levels = sorted(nexus.rows("SELECT level FROM invariance"))
     assert levels == [("configural",), ("metric",), ("scalar",)]
     assert nexus.rows("SELECT count(*) FROM promotions") == [(1,)]
+    assert nexus.rows("SELECT number FROM gates ORDER BY 1") == [(n,) for n in range(1, 11)]
+    assert {row[0] for row in nexus.rows("SELECT item FROM item_checks")} == CONSTRUCTS
 
 
 def test_the_same_run_again_is_replayed_and_changes_nothing(finished):
@@ -175,7 +185,7 @@ def assert_refused(nexus, ended, said):
 def test_the_same_seed_gives_equal_receipts_in_another_home(finished, new_nexus):
     _, document = finished
     other = new_nexus()
-    same = other.run("run", "--method", "mml", "--json").succeeded().document
+    same = other.run("run", "--method", "mml", "--json", seconds=280).succeeded().document
     assert same["receipts"] == document["receipts"]
     fits = [json.loads(path_of(d["families"][0]["grm"]).read_text()) for d in (document, same)]
     assert fits[0] == fits[1]

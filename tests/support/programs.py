@@ -34,8 +34,7 @@ OWN = re.compile(r"^(NEXUS|PUBSUB|BIGQUERY|OTEL|GOOGLE|JAX|SMTP)_")
 
 def clean_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not OWN.match(name)}
-    # Compiled programs are found again from another home only if its path is no part of their key.
-    return {**kept, "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none", "COLUMNS": "200"}
+    return {**kept, "COLUMNS": "200"}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from calibration.artefact import GrmArtefact
 from calibration.conformal import predict_sets
 from calibration.data import Responses
 from calibration.errors import SettingError, TooFewRespondentsError
-from calibration.invariance import name_items
+from calibration.invariance import compare, differences_p_value, name_items
+from calibration.persons import odd_respondents, person_fit
 from calibration.predictive import check_fit
 from calibration.results import Fit
 from calibration.stability import compare_versions
@@ -174,3 +175,84 @@ def test_the_item_that_breaks_invariance_is_named_alone() -> None:
 
 def test_no_item_is_named_where_groups_differ_in_trait_only() -> None:
     assert all(item.invariant for item in name_items(grouped(0.0)))
+
+
+def test_a_pair_and_a_category_are_met_where_the_model_holds() -> None:
+    responses = survey()
+    check = check_fit(mml(responses), responses, seed=1)
+    assert [pair.items for pair in check.pairs[:3]] == [("w", "x"), ("w", "y"), ("w", "z")]
+    assert sum(not pair.low <= pair.residual <= pair.high for pair in check.pairs) <= 1
+    for share in check.shares:
+        assert sum(share.observed) == pytest.approx(1.0)
+        bands = zip(share.low, share.observed, share.high, strict=True)
+        assert all(low < seen < high for low, seen, high in bands)
+    broken = check_fit(mml(survey(second=0.6)), survey(second=0.6), seed=1)
+    outside = {pair.items for pair in broken.pairs if not pair.low <= pair.residual <= pair.high}
+    assert broken.worst_pair in outside
+
+
+def test_what_could_not_be_judged_passes_and_says_why() -> None:
+    fit = mml(survey(seed=4))
+    evidence = gates.Evidence("one item", "too few answers", "no version before")
+    verdicts = {gate.number: gate for gate in gates.judge(fit, "one group", evidence)}
+    assert list(verdicts) == list(range(1, 11))
+    assert {n for n, gate in verdicts.items() if not gate.judged} == {2, 3, 4, 7, 8, 9, 10}
+    assert [verdicts[n].reason for n in (7, 8, 9, 10)] == [
+        "one item", "one group", "too few answers", "no version before",
+    ]  # fmt: skip
+    assert not gates.held(tuple(verdicts.values()))
+
+
+def test_the_stability_gate_names_every_item_that_moved(promoted: GrmArtefact) -> None:
+    moved = compare_versions(GrmArtefact.from_fit(mml(survey(seed=4, shift=1.5))), promoted)
+    assert moved.moved == ("w",)
+    assert "items that moved: w" in gates.stability(moved).reason
+
+
+def test_the_invariance_gate_names_the_items_that_differ() -> None:
+    responses = grouped(2.5)
+    levels = compare(responses)
+    gate = gates.metric_invariance(levels, name_items(responses))
+    assert "items that differ: w" in gate.reason
+    assert differences_p_value(levels) < 1e-6
+    assert differences_p_value(compare(grouped(0.0))) > 0.01
+    assert levels[0].delta_bic_se == 0
+    assert levels[2].delta_bic_se > levels[1].delta_bic_se > 0
+
+
+def test_few_respondents_are_predicted_from_the_mode_that_nuts_starts_from(
+    smoke: Responses,
+) -> None:
+    runs = [predict_sets(smoke, seed=seed, method="nuts") for seed in range(8)]
+    coverage = np.average([run.coverage for run in runs], weights=[run.n_tested for run in runs])
+    assert coverage == pytest.approx(0.9, abs=0.02)
+    assert all(gates.coverage(run).passed for run in runs)
+
+
+def test_a_respondent_who_answers_at_random_is_odd() -> None:
+    rng = np.random.default_rng(3)
+    eta = 2.0 * rng.standard_normal((400, 1)) * np.ones((1, 12))
+    uniform = rng.random((400, 12))
+    grades = sum((uniform < 1 / (1 + np.exp(-(eta - cut)))).astype(int) for cut in (-2.0, 2.0))
+    grades[17] = [0, 2] * 6
+    responses = Responses.from_matrix("f", grades, items=list("abcdefghijkl"))
+    fit = mml(responses)
+    lz = person_fit(fit, responses)
+    assert lz.argmin() == 17
+    assert lz.std() == pytest.approx(1, abs=0.25)
+    count, (first, *_) = odd_respondents(fit, responses)
+    assert first.respondent == responses.respondents[17]
+    assert (first.lz < -5, first.n_answers) == (True, 12)
+    assert count <= 4
+    few = Responses.from_matrix("f", grades[:, :3], items=list("abc"))
+    assert np.isnan(person_fit(mml(few), few)).all()
+
+
+def test_chosen_respondents_keep_their_answers_and_groups() -> None:
+    responses = grouped(0.0)
+    kept = np.arange(2000) % 3 == 0
+    some = responses.chosen(kept)
+    assert some.n_respondents == kept.sum()
+    assert np.array_equal(some.counts, responses.counts[kept])
+    assert np.array_equal(some.groups, responses.groups[kept])
+    assert some.respondents[1] == responses.respondents[3]

@@ -1,11 +1,12 @@
 """Events of every type, drawn from their own models."""
 
 import types
+from datetime import UTC
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
 from events.catalogue import EVENTS
@@ -70,6 +71,8 @@ def of_type(kind, limit):  # noqa: PLR0911 - one line for each kind of type
         return st.lists(of_type(args[0], {}), min_size=limit.get("min_length", 0), max_size=3).map(
             tuple
         )
+    if kind is AwareDatetime:
+        return st.datetimes(timezones=st.just(UTC))
     if kind is type(None):
         return st.none()
     if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -2,24 +2,37 @@ import json
 
 import pytest
 
-from events.catalogue import TrainingRequested
-from events.model import Family, Sampler
+from events.catalogue import IterationStarted, TrainingRequested
+from events.model import Corpus, Family, ResponsesEvaluator, Sampler, SimulatorEvaluator
 from handlers.digests import sha256, short
 from handlers.training import calibrate_family, family_lost
 from infra.errors import CannotCalibrateError
 from infra.ports import Training
+from infra.profiles import parameters_for
+from sagas.engine import run_saga
+from sagas.iteration import ITERATION
 from schemas.rows import arrow_rows
-from schemas.tables import CALIBRATION_METRICS, GRADES, INVARIANCE
+from schemas.tables import (
+    CALIBRATION_METRICS,
+    GATES,
+    GRADES,
+    INVARIANCE,
+    ITEM_CHECKS,
+    PROMOTIONS,
+)
 
 FAMILY = Family(family="openness", items=("imagination", "intellect"), reversed=("intellect",))
 REQUEST = TrainingRequested(
     iteration=4,
     family="openness",
     scale=FAMILY,
+    corpus=Corpus(personas=3),
+    evaluator=SimulatorEvaluator(seed=7),
     method="mml",
     sampler=Sampler(draws=500),
     seed=7,
 )
+CHECKS = b"{}"
 GRM = json.dumps({"items": []}).encode()
 FIGURES = {
     "method": "mml", "r_hat_max": None, "ess_bulk_min": None, "ess_tail_min": None,
@@ -27,7 +40,7 @@ FIGURES = {
 }  # fmt: skip
 GATE = {
     "number": 1, "name": "r-hat", "value": None, "threshold": "below 1.01", "passed": True,
-    "holds": True, "reason": "no draws",
+    "holds": True, "judged": False, "reason": "no draws",
 }  # fmt: skip
 
 
@@ -47,6 +60,11 @@ def level(name):
     return {"level": name, "n_parameters": 2, "holds": True, **numbers}
 
 
+def checked(item):
+    numbers = dict.fromkeys(("residual", "residual_p_value", "coverage", "delta_bic"), 1.0)
+    return {"item": item, "invariant": False, "stable": None, **numbers}
+
+
 class FixedTrainer:
     """Yields one known fit, and remembers what it was asked."""
 
@@ -60,7 +78,10 @@ class FixedTrainer:
             raise CannotCalibrateError("no answers")
         levels = tuple(level(name) for name in ("configural", "metric", "scalar"))
         metrics = tuple(metric(item) for item in FAMILY.items)
-        return Training(GRM, self.draws, FIGURES, (GATE,), metrics, levels)
+        found = tuple(checked(item) for item in FAMILY.items)
+        return Training(
+            GRM, self.draws, self.draws and b"nc", CHECKS, FIGURES, (GATE,), metrics, levels, found
+        )
 
 
 def grade(persona, construct, value, *, turn=0, iteration=4, family="openness"):
@@ -124,6 +145,7 @@ async def test_a_fit_is_kept_once_with_its_metrics(graded, claim):
     assert calibrated.digest == sha256(GRM) == outcomes[0].receipt.digest
     assert await ports.objects.get(calibrated.grm_uri) == GRM
     assert await ports.objects.get(calibrated.draws_uri) == b"draws"
+    assert await ports.objects.get(outcomes[0].receipt.uris["checks"]) == CHECKS
     assert short(sha256(GRM)) in calibrated.grm_uri
     assert calibrated.gates[0].reason == "no draws"
     assert outcomes[0].receipt.counts == {"calibration_metrics": 2, "invariance": 3}
@@ -132,14 +154,22 @@ async def test_a_fit_is_kept_once_with_its_metrics(graded, claim):
     assert [row["item"] for row in metrics] == ["imagination", "intellect"]
     levels = (await ports.warehouse.read(INVARIANCE, where=key)).to_pylist()
     assert {row["level"] for row in levels} == {"configural", "metric", "scalar"}
-    assert graded.effects.objects_written == 2
+    [gate] = (await ports.warehouse.read(GATES, where=key)).to_pylist()
+    assert (gate["number"], gate["gate"], gate["judged"]) == (1, "r-hat", False)
+    items = (await ports.warehouse.read(ITEM_CHECKS, where=key)).to_pylist()
+    assert [(row["item"], row["invariant"], row["stable"]) for row in items] == [
+        ("imagination", False, None),
+        ("intellect", False, None),
+    ]
+    assert await ports.objects.get(outcomes[0].receipt.uris["inference"]) == b"nc"
+    assert graded.effects.objects_written == 4
 
 
 async def test_a_fit_without_draws_has_none_to_show(graded, claim):
     ports = where(graded, FixedTrainer(draws=None))
     outcome = await calibrate_family(REQUEST, claim(REQUEST, "training"), ports)
     assert outcome.events[0].draws_uri is None
-    assert set(outcome.receipt.uris) == {"grm"}
+    assert set(outcome.receipt.uris) == {"grm", "checks"}
 
 
 async def test_what_cannot_be_calibrated_leaves_nothing_behind(real, claim):
@@ -147,6 +177,76 @@ async def test_what_cannot_be_calibrated_leaves_nothing_behind(real, claim):
     with pytest.raises(CannotCalibrateError):
         await calibrate_family(REQUEST, claim(REQUEST, "training"), ports)
     assert (real.effects.objects_written, real.effects.merges) == (0, 0)
+
+
+async def asked(real, claim, event):
+    """The job of an event, as the trainer gets it."""
+    trainer = FixedTrainer()
+    await calibrate_family(event, claim(event, "training"), where(real, trainer))
+    return trainer.jobs[0][0]
+
+
+async def promote(real, iteration, grm, *, namespace="smoke", status="promoted"):
+    """A decision as it stands in the warehouse, of a fit that lies among the objects."""
+    stored = await real.ports.objects.put_once(f"{namespace}/{iteration}/grm.json", grm)
+    key = {"namespace": namespace, "iteration": iteration, "family": "openness"}
+    row = {**key, "status": status, "grm_uri": stored.uri, "digest": sha256(grm)}
+    rows = arrow_rows(PROMOTIONS, [{**row, "decided_at": real.clock.now}])
+    await real.ports.warehouse.merge(PROMOTIONS, rows, claim=f"p-{iteration}", constants=key)
+
+
+def version(*items, note=""):
+    return json.dumps({"items": [{"item": item} for item in items], "note": note}).encode()
+
+
+async def started(real, iteration, seed):
+    """What the ledger knows of an iteration of the simulator."""
+    parameters = parameters_for(iteration, "smoke", seed=seed)
+    event = IterationStarted(iteration=iteration, parameters=parameters)
+    await run_saga(ITERATION, real.envelope(event, f"start-{iteration}"), real.ports)
+
+
+async def test_without_a_former_version_there_is_nothing_to_be_stable_against(graded, claim):
+    job = await asked(graded, claim, REQUEST)
+    assert job.promoted == "no version was promoted before in smoke"
+
+
+async def test_a_fit_is_compared_with_the_version_promoted_last_before_it(graded, claim):
+    await promote(graded, 2, version("imagination", note="old"))
+    await promote(graded, 3, version("imagination", note="new"))
+    await promote(graded, 5, version("imagination", note="later"))
+    assert (await asked(graded, claim, REQUEST)).promoted == version("imagination", note="new")
+
+
+async def test_versions_that_were_held_or_are_of_another_namespace_do_not_count(graded, claim):
+    await promote(graded, 3, version("imagination"), status="held")
+    await promote(graded, 2, version("imagination"), namespace="production")
+    assert isinstance((await asked(graded, claim, REQUEST)).promoted, str)
+
+
+async def test_other_items_or_another_truth_are_no_version_of_the_family(graded, claim):
+    await promote(graded, 1, version("intellect", note="same truth"))
+    await started(graded, 1, seed=REQUEST.evaluator.seed)
+    await promote(graded, 2, version("O1", "O2"))
+    await promote(graded, 3, version("imagination"))
+    await started(graded, 3, seed=REQUEST.evaluator.seed + 1)
+    same = version("intellect", note="same truth")
+    assert (await asked(graded, claim, REQUEST)).promoted == same
+
+
+async def test_personas_have_the_simulator_s_groups(graded, claim):
+    assert (await asked(graded, claim, REQUEST)).groups == ("group 0", "group 1", "group 0")
+
+
+async def test_respondents_have_the_groups_of_their_column(graded, claim):
+    csv = b"imagination,intellect,who\n1,2,man\n2,1,NA\n1,1, woman\n"
+    stored = await graded.ports.objects.put_once("r.csv", csv)
+    evaluator = ResponsesEvaluator(uri=stored.uri, digest=sha256(csv), groups="who")
+    event = REQUEST.model_copy(update={"evaluator": evaluator})
+    assert (await asked(graded, claim, event)).groups == ("man", None, "woman")
+    without = evaluator.model_copy(update={"groups": None})
+    event = REQUEST.model_copy(update={"evaluator": without})
+    assert (await asked(graded, claim, event)).groups is None
 
 
 def test_what_the_saga_is_told():

@@ -20,6 +20,8 @@ def test_the_smoke_profile_is_the_design_s():
 def test_the_production_profile_is_the_design_s():
     corpus = parameters_for(10, "production").corpus
     assert (corpus.personas, corpus.sessions, corpus.turns) == (2_000, 50, 12)
+    families = parameters_for(10, "production").families
+    assert [len(family.items) for family in families] == [6] * 10
 
 
 @pytest.mark.parametrize(

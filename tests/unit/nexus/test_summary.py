@@ -1,6 +1,6 @@
 import pytest
 
-from events.catalogue import FamilyPromoted, ShardFailed, ShardMerged
+from events.catalogue import FamilyHeld, FamilyPromoted, ShardFailed, ShardMerged
 from events.cloudevents import Envelope
 from infra.effects import Effects
 from infra.ports import Cause, ClaimKey, Receipt
@@ -109,6 +109,7 @@ async def test_a_completed_run_shows_its_families(started):
         {"number": 1, "passed": True, "holds": True},
         {"number": 2, "passed": False, "holds": False},
         {"number": 3, "passed": False, "holds": True},
+        {"number": 4, "passed": True, "holds": True, "judged": False},
     ]
     fit = Receipt(
         DIGEST,
@@ -128,9 +129,37 @@ async def test_a_completed_run_shows_its_families(started):
     [family] = document["families"]
     assert (family["family"], family["status"]) == ("openness", "promoted")
     assert {name: family[name] for name in figures} == figures
-    assert family["gates"] == {"1": "passed", "2": "noted", "3": "failed"}
+    assert family["gates"] == {"1": "passed", "2": "noted", "3": "failed", "4": "not judged"}
+    assert family["gate_details"][2] == {**gates[2], "verdict": "failed"}
+    assert family["waivers"] == []
     assert family["grm"] == "file:///grm.json"
     assert (family["calibration_metrics_rows"], family["invariance_rows"]) == (6, 3)
+
+
+async def test_a_waiver_is_told_and_the_newest_report_is_the_report(started):
+    await see(started, merged(5), "m-5")
+    gates = [{"number": 3, "passed": False, "holds": True}]
+    counts = {"calibration_metrics": 6, "invariance": 3}
+    details = {"figures": {}, "gates": gates}
+    family = "smoke/0/family/openness"
+    await done(started, family, "training", Receipt(DIGEST, counts, {"grm": "g"}, details))
+    verdict = Receipt(DIGEST, details={"status": "held", "reason": "gate 3"})
+    await done(started, family, "promotion", verdict)
+    await see(started, FamilyHeld(iteration=0, family="openness", reason="gate 3"), "held")
+    await done(started, "smoke/0", "reports", Receipt(DIGEST, uris={"report": "file:///old"}))
+    [held] = (await summary(0, started.ledger))["families"]
+    assert (held["status"], held["reason"], held["gates"]) == ("held", "gate 3", {"3": "failed"})
+    started.clock.advance(60)
+    waiver = {"number": 3, "gate": "g", "reason": "why", "waived_by": "ada", "waived_at": "t"}
+    await done(started, f"{family}/gate/3", "waive", Receipt(DIGEST, details=waiver))
+    promoted = FamilyPromoted(iteration=0, family="openness", grm_uri="g")
+    await see(started, promoted, "promoted")
+    await done(started, family, "reports", Receipt(DIGEST, uris={"report": "file:///new"}))
+    document = await summary(0, started.ledger)
+    [told] = document["families"]
+    assert (told["status"], told["reason"]) == ("promoted", None)
+    assert (told["gates"], told["waivers"]) == ({"3": "waived"}, [waiver])
+    assert document["report"] == "file:///new"
 
 
 async def test_a_family_that_failed_says_why(started):

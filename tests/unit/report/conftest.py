@@ -98,6 +98,56 @@ def make_family(
     return FamilyReport(**{**found, **fields})
 
 
+def make_checks(items: tuple[str, ...] = OPENNESS) -> dict[str, Any]:
+    """A ``checks.json``, parsed: the first item differs between groups and moved."""
+    others = [(items[0], item) for item in items[1:]]
+    return {
+        "fit": {
+            "residual": 0.052, "excess": 0.047, "p_value": 0.0099, "replications": 100,
+            "worst_pair": list(others[0]), "worst_residual": -0.102,
+            "items": [
+                {"item": item, "residual": 0.031, "excess": 0.0, "p_value": 0.4} for item in items
+            ],
+            "pairs": [
+                {"items": list(pair), "residual": 0.01 - 0.1 * (n == 0), "low": -0.04, "high": 0.04}
+                for n, pair in enumerate(others)
+            ],
+            "shares": [
+                {"item": item, "categories": [1, 2, 3], "observed": [0.2, 0.5, 0.3],
+                 "low": [0.15, 0.45, 0.31], "high": [0.25, 0.55, 0.4]}
+                for item in items
+            ],
+        },
+        "prediction_sets": {
+            "level": 0.9, "cutoff": 0.12, "coverage": 0.883, "coverage_floor": 0.829,
+            "mean_size": 2.87, "n_calibrated": 339, "n_tested": 351,
+            "coverage_by_item": [0.87] * (len(items) - 1) + [None],
+        },
+        "invariance": {
+            "given": True,
+            "groups": [{"group": "north", "respondents": 4}, {"group": "south", "respondents": 6}],
+            "levels": [
+                {**level, "delta_bic_se": se, "group_means": [0.0, -0.44], "group_sds": [1.0, 1.18]}
+                for level, se in zip(INVARIANCE, (0.0, 5.5, 7.25), strict=True)
+            ],
+            "items": [
+                {"item": item, "delta_bic": -40.0 if item == items[0] else 9.0, "p_value": 0.5,
+                 "invariant": item != items[0]}
+                for item in items
+            ],
+        },
+        "stability": {
+            "scale": 1.02, "shift": -0.13, "largest": 11.55, "limit": 3.59, "n_parameters": 30,
+            "parameter": "threshold 4 of item imagination", "moved": [items[0]],
+            "not_compared": [items[-1]],
+        },
+        "odd_respondents": {
+            "count": 1,
+            "shown": [{"respondent": "r<17>", "lz": -5.4321, "score": 0.25, "n_answers": 60}],
+        },
+    }  # fmt: skip
+
+
 GATES = (
     GateVerdict(
         number=1, name="convergence", value=1.0012, threshold="below 1.01", passed=True,
@@ -206,6 +256,11 @@ def smoke_html() -> bytes:
 @pytest.fixture
 def family() -> Callable[..., FamilyReport]:
     return make_family
+
+
+@pytest.fixture
+def checks() -> Callable[..., dict[str, Any]]:
+    return make_checks
 
 
 @pytest.fixture

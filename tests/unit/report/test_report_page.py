@@ -107,7 +107,7 @@ def test_nothing_points_outside_and_nothing_runs(smoke_html):
 def test_figures_and_tables_can_be_read_aloud(smoke_html):
     page = Page(smoke_html)
     svgs = page.named("svg")
-    assert len(svgs) == 6 + 1 + 2 + 2 + 4 + 1
+    assert len(svgs) == 6 + 1 + 2 + 2 + 4 + 1 + 1
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in svgs)
     assert all(cell.get("scope") in {"row", "col"} for cell in page.named("th"))
     assert len(page.named("caption")) == len(page.named("table"))
@@ -335,8 +335,16 @@ def test_truth_is_counted_against_the_intervals(report, family):
 
 def test_invariance_is_printed_as_given(smoke_html):
     page = Page(smoke_html)
-    assert page.row("configural")[1:] == ["-4,870.12", "60", "9,860.25", "10,231.50", "-", "✓ yes"]
-    assert page.row("scalar")[4:] == ["10,155.20", "-43.90", "✕ no"]
+    assert page.row("configural")[1:] == [
+        "-4,870.12",
+        "60",
+        "9,860.25",
+        "10,231.50",
+        "-",
+        "-",
+        "✓ yes",
+    ]
+    assert page.row("scalar")[4:] == ["10,155.20", "-43.90", "-", "✕ no"]
 
 
 def test_what_else_the_fit_says_of_itself_is_shown(smoke_html):
@@ -402,3 +410,66 @@ def test_a_dollar_in_a_name_is_no_formula(report, family):
     svgs = re.findall(r"<svg.*?</svg>", render(report(families=(fitted,))).decode(), re.DOTALL)
     (forest,) = (svg for svg in svgs if "Discriminations with" in svg)
     assert ">$a_b$</text>" in forest
+
+
+def test_what_the_gates_looked_at_is_shown_item_by_item(report, family, checks):
+    page = page_of(report(families=(family(checks=checks()),)))
+    assert page.row("imagination", "0.031")[1:] == [
+        "0.031", "0.40", "87.0%", "-40.0", "0.500", "✕ no", "✕ no",
+    ]  # fmt: skip
+    assert page.row("intellect", "0.031")[3:] == ["87.0%", "9.0", "0.500", "✓ yes", "✓ yes"]
+    assert page.row("liberalism", "0.031")[3] == "-"
+    assert page.row("liberalism", "0.031")[-1] == "-"
+    assert page.row("r<17>")[1:] == ["-5.43", "0.25", "60"]
+    assert page.row("metric")[-3:] == ["-32.40", "5.50", "✓ yes"]
+    for said in (
+        "held 88.3 % of 351 held-out answers, with 2.87 grades on average",
+        "is between imagination and artistic.",
+        "north ( 4 respondents) 0.00 and 1.00 ; south ( 6 respondents) -0.44 and 1.18 .",
+        "at the metric level",
+        "moved furthest: 11.55 pooled standard errors, of 3.59 allowed",
+    ):
+        assert said in page.text
+    titles = {attributes.get("aria-label") for attributes in page.named("svg")}
+    assert {
+        "Shares of categories, observed and replicated",
+        "Residual correlations between items",
+        "Draws of each two of the worst parameters",
+    } <= titles
+
+
+def test_checks_that_were_not_judged_leave_no_empty_figure(report, family, checks):
+    why = {"not_judged": "too few answers"}
+    parts = dict.fromkeys(("fit", "prediction_sets", "stability"), why)
+    none = {**checks(), **parts, "odd_respondents": {"count": 0, "shown": []}}
+    none["invariance"] = {"given": False, "groups": [], "levels": why, "items": []}
+    page = page_of(report(families=(family(checks=none, invariance=()),)))
+    assert page.row("imagination", "-")[1:] == ["-"] * 7
+    assert "Posterior predictive checks" not in page.text
+    assert "No respondent's answers are less probable" in page.text
+
+
+def test_gates_say_whether_they_were_judged_and_who_waived_them(report, family):
+    gates = (
+        GateVerdict(
+            number=7, name="fit", value=0.2, threshold="<= 0.08", passed=False,
+            reason="they are 0.2",
+        ),
+        GateVerdict(
+            number=10, name="stability", value=None, threshold="no move", passed=True,
+            judged=False, reason="no version before",
+        ),
+    )  # fmt: skip
+    waiver = {
+        "number": 7, "gate": "fit", "reason": "known <and> small", "waived_by": "ada@host",
+        "waived_at": "2026-11-21T09:00:00Z",
+    }  # fmt: skip
+    page = page_of(report(families=(family(gates=gates, waivers=(waiver,)),)))
+    assert page.row("7")[2] == "✕ waived"
+    assert "Waived by ada@host, 2026-11-21T09:00:00Z: known <and> small" in page.row("7")[5]
+    assert page.row("10")[2:4] == ["not judged", "-"]
+    gates_told = page.row("openness", "✓ promoted")[-1]
+    assert "0 of 1 passed" in gates_told
+    assert "1 not judged" in gates_told
+    held = page_of(report(families=(family(gates=gates, status="held"),)))
+    assert held.row("7")[2] == "✕ holds back"

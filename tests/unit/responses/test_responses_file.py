@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from infra.errors import ResponsesError
-from infra.responses import family_name_of, read_items, read_responses
+from infra.responses import family_name_of, read_items, read_labels, read_responses
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SCALES = b'[one]\nitems = ["a", "b"]\nreversed = ["b"]\n[two]\nitems = ["c", "d"]\n'
@@ -261,3 +261,30 @@ def test_reading_loads_no_heavy_library(isolated_modules):
     heavy = {"jax", "pandas", "pyarrow", "google", "obstore"}
 
     assert isolated_modules("infra.responses") & heavy == set()
+
+
+GROUPED = "a,b,sex\n1,2,f\n2,1,m\n1,1, f \n2,2,NA\n1,2,m\n"
+
+
+def test_a_column_of_groups_is_no_item_and_may_hold_words():
+    file = read_responses(GROUPED.encode(), scales=None, source="x.csv", groups="sex")
+
+    assert file.families[0].items == ("a", "b")
+    assert file.notes == ()
+    assert read_labels(GROUPED.encode(), "sex", source="x.csv") == ("f", "m", "f", None, "m")
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "said"),
+    [
+        (GROUPED, "age", "there is no column 'age': the columns are a, b, sex"),
+        (GROUPED, "a", "column 'a' is an item of [one], so it can't say who is in which group"),
+        (GROUPED.replace("m", "f"), "sex", "column 'sex' has 1 groups (f): give 2 to 10"),
+        (GROUPED.replace("1,2,m", "1,2,f"), "sex", "group 'm' has one respondent"),
+    ],
+)
+def test_groups_that_cannot_be_compared_are_refused(text, column, said):
+    scales = b'[one]\nitems = ["a", "b"]\n'
+    with pytest.raises(ResponsesError) as error:
+        read_responses(text.encode(), scales=scales, source="x.csv", groups=column)
+    assert said in str(error.value)

@@ -9,6 +9,7 @@ from events.catalogue import (
     FamilyFailed,
     FamilyHeld,
     FamilyPromoted,
+    IterationAmended,
     IterationCompleted,
     IterationFailed,
     IterationStarted,
@@ -18,6 +19,7 @@ from events.catalogue import (
     TrainingRequested,
 )
 from events.model import Corpus, Family, Parameters, Sampler, SimulatorEvaluator
+from sagas.engine import Decision
 from sagas.iteration import ENDED, ITERATION, IterationState, decide
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -121,6 +123,8 @@ def test_the_last_shard_asks_for_every_family():
             iteration=4,
             family=family.family,
             scale=family,
+            corpus=started().parameters.corpus,
+            evaluator=started().parameters.evaluator,
             method="mml",
             sampler=Sampler(draws=500),
             seed=7,
@@ -255,7 +259,29 @@ def test_every_state_reads_back_as_it_was_saved():
         assert IterationState.model_validate(state.model_dump(mode="json")) == state
 
 
+def test_a_family_that_is_let_through_after_the_end_is_promoted_once():
+    state, _ = replay([*graded(), promoted("one"), held("two")])
+    assert state.families["two"] == "held"
+    amended = decide(state, promoted("two"), NOW + timedelta(days=1))
+    assert amended.commands == (IterationAmended(iteration=4, family="two"),)
+    assert amended.state == state.model_copy(
+        update={"families": {"one": "promoted", "two": "promoted"}}
+    )
+    for late in (promoted("two"), held("two")):
+        assert decide(amended.state, late, NOW) == Decision(amended.state)
+
+
+@pytest.mark.parametrize(
+    "verdicts", [[held("one"), promoted("one")], [promoted("one"), held("one")]]
+)
+def test_a_family_that_is_let_through_before_the_end_is_promoted_in_either_order(verdicts):
+    state, commands = replay([*graded(), *verdicts, held("two")])
+    assert state.families == {"one": "promoted", "two": "held"}
+    [ended] = of(IterationCompleted, commands)
+    assert (ended.promoted, ended.held) == (("one",), ("two",))
+
+
 def test_the_saga_shows_all_that_it_says():
-    _, commands = replay([*graded(), promoted("one"), held("two")])
+    _, commands = replay([*graded(), promoted("one"), held("two"), promoted("two")])
     _, others = replay([*graded(), failed("one"), failed("two")])
     assert {type(command) for command in [*commands, *others]} == set(ITERATION.emits)

@@ -1,0 +1,79 @@
+"""Between the coordinates that are sampled and the stated model's. NumPy, for all draws at once."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import density
+from calibration.data import Responses
+
+
+def rough_scores(
+    responses: Responses, kept: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Standardised mean of the answers' positions among an item's categories.
+
+    Respondents without an answer are put at the mean, and where all are equal they are spread
+    out evenly.
+
+    Args:
+        responses: The data.
+        kept: The items that are read, shape (n_items,); all without it.
+    """
+    width = np.array([len(observed) - 1 for observed in responses.categories])
+    place = np.arange(responses.counts.shape[2]) / width[:, None]
+    counts = responses.counts if kept is None else responses.counts[:, kept]
+    total = counts.sum((1, 2))
+    raw = np.einsum("njk,jk->n", counts, place if kept is None else place[kept])
+    raw = raw / np.maximum(total, 1)
+    raw = np.where(total > 0, raw, raw[total > 0].mean())
+    centred = raw - raw.mean() if raw.std() > 1e-9 else np.linspace(-1, 1, raw.size)
+    rough: NDArray[np.float64] = centred / centred.std()
+    return rough
+
+
+def unpack_items(
+    y: NDArray[np.float64], n_items: int, n_cuts: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Log a, lowest cut point and log gaps, the last coordinates of ``y``; see `density.Items`."""
+    flat = y[..., -n_items * (n_cuts + 1) :]
+    gaps = flat[..., 2 * n_items :].reshape(*y.shape[:-1], n_items, n_cuts - 1)
+    return flat[..., :n_items], flat[..., n_items : 2 * n_items], gaps
+
+
+def thresholds_of(
+    log_a: NDArray[np.float64],
+    lowest: NDArray[np.float64],
+    log_gap: NDArray[np.float64],
+    used: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Thresholds b = c / a, NaN beyond an item's own."""
+    steps = np.concatenate([np.zeros((*lowest.shape, 1)), np.cumsum(np.exp(log_gap), -1)], -1)
+    cuts = np.where(used, lowest[..., None] + steps, np.nan)
+    return cuts / np.exp(log_a)[..., None]
+
+
+def draw_population(
+    log_a: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw mu and sigma from their conditional posterior, exact but for the grid of sigma.
+
+    Args:
+        log_a: Draws of the log discriminations, shape (..., n_items).
+        rng: Of the draws.
+    """
+    n = log_a.shape[-1]
+    mean = log_a.mean(-1, keepdims=True)
+    within = ((log_a - mean) ** 2).sum(-1, keepdims=True)
+    variance = np.exp(2 * density.LOG_SIGMA_GRID)
+    between = variance + n * density.MU_SD**2
+    log_p = density.LOG_SIGMA_WEIGHTS - 0.5 * (
+        (n - 1) * np.log(variance) + np.log(between) + within / variance + n * mean**2 / between
+    )
+    cumulative = np.cumsum(np.exp(log_p - log_p.max(-1, keepdims=True)), -1)
+    level = rng.random(log_a.shape[:-1])[..., None] * cumulative[..., -1:]
+    cell = (cumulative < level).sum(-1)
+    spacing = density.LOG_SIGMA_GRID[1] - density.LOG_SIGMA_GRID[0]
+    log_sd = density.LOG_SIGMA_GRID[cell] + spacing * (rng.random(cell.shape) - 0.5)
+    precision = n * np.exp(-2 * log_sd) + density.MU_SD**-2
+    centre = n * mean[..., 0] * np.exp(-2 * log_sd) / precision
+    return centre + rng.standard_normal(cell.shape) / np.sqrt(precision), np.exp(log_sd)

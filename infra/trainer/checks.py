@@ -1,0 +1,210 @@
+"""What gates 7 to 10 look at, worked out after a fit; what can't be is said in words."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+import calibration
+from calibration.errors import CalibrationError, TooFewRespondentsError
+from infra.ports import TrainingJob
+
+if TYPE_CHECKING:
+    # As annotations only: JAX must not load before its flags are set.
+    from calibration.conformal import Conformal
+    from calibration.data import Responses
+    from calibration.invariance import InvarianceRow, ItemInvariance
+    from calibration.persons import OddRespondent
+    from calibration.predictive import FitCheck
+    from calibration.results import Fit
+    from calibration.stability import Stability
+
+T = TypeVar("T")
+
+DIFFERENCE_P_VALUE = 0.01
+STEPS = ("posterior predictive", "prediction sets", "invariance", "stability")
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """The responses with the groups that are compared, and the groups' names in order."""
+
+    responses: "Responses"
+    names: tuple[str, ...]
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """The evidence of the gates; a text where there is none."""
+
+    fit_check: "FitCheck | str"
+    prediction_sets: "Conformal | str"
+    grouped: Grouped
+    levels: "tuple[InvarianceRow, ...] | str"
+    items: "tuple[ItemInvariance, ...]"
+    stability: "Stability | str"
+    odd: "tuple[int, tuple[OddRespondent, ...]]"
+
+
+def examine(
+    job: TrainingJob, fit: "Fit", responses: "Responses", tell: Callable[[int], None]
+) -> Checks:
+    """Every check of a fit; ``tell`` is called with how many of `STEPS` are done."""
+    tell(0)
+    fit_check = _attempt(lambda: calibration.check_fit(fit, responses, seed=job.seed))
+    odd = calibration.odd_respondents(fit, responses)
+    tell(1)
+    sets = _attempt(lambda: calibration.predict_sets(responses, seed=job.seed, method=job.method))
+    tell(2)
+    grouped = group(job, responses)
+    levels = _attempt(lambda: _compare(grouped))
+    items = () if isinstance(levels, str) else _items(grouped, levels)
+    tell(3)
+    stability = _stability(job, fit)
+    tell(4)
+    return Checks(fit_check, sets, grouped, levels, items, stability, odd)
+
+
+def evidence(checks: Checks) -> "calibration.Evidence":
+    """As the gates take it."""
+    return calibration.Evidence(
+        checks.fit_check, checks.prediction_sets, checks.stability, checks.items
+    )
+
+
+def group(job: TrainingJob, responses: "Responses") -> Grouped:
+    """The groups that the job names, respondents of unknown group left out, or random halves."""
+    from calibration.invariance import split_groups  # noqa: PLC0415 - loads JAX
+
+    if job.groups is None:
+        halves = split_groups(responses.n_respondents, job.seed)
+        return Grouped(responses.regrouped(halves), ("half 1", "half 2"), given=False)
+    labels = [job.groups[int(name)] for name in responses.respondents]
+    known = np.array([label is not None for label in labels])
+    names = sorted({label for label in labels if label is not None})
+    places = [names.index(label) if label is not None else 0 for label in labels]
+    regrouped = responses.regrouped(np.array(places))
+    return Grouped(regrouped.chosen(known), tuple(names), given=True)
+
+
+def _compare(grouped: Grouped) -> "tuple[InvarianceRow, ...]":
+    from calibration.invariance import compare  # noqa: PLC0415 - loads JAX
+
+    if grouped.responses.n_respondents == 0:
+        raise TooFewRespondentsError("no respondent's group is known")
+    return compare(grouped.responses)
+
+
+def _items(grouped: Grouped, levels: "Sequence[InvarianceRow]") -> "tuple[ItemInvariance, ...]":
+    """Item by item costs a fit each: only where something differs at all."""
+    from calibration.invariance import differences_p_value  # noqa: PLC0415 - loads JAX
+
+    if levels[-1].holds and differences_p_value(levels) >= DIFFERENCE_P_VALUE:
+        return ()
+    found = _attempt(lambda: calibration.name_items(grouped.responses))
+    return () if isinstance(found, str) else found
+
+
+def _stability(job: TrainingJob, fit: "Fit") -> "Stability | str":
+    promoted = job.promoted
+    if isinstance(promoted, str):
+        return promoted
+    new = calibration.GrmArtefact.from_fit(fit)
+    return _attempt(
+        lambda: calibration.compare_versions(new, calibration.GrmArtefact.from_json(promoted))
+    )
+
+
+def _attempt(check: Callable[[], T]) -> T | str:
+    try:
+        return check()
+    except CalibrationError as error:
+        return str(error)
+
+
+# --- as it is kept -------------------------------------------------------------------------
+
+
+def document(job: TrainingJob, checks: Checks) -> bytes:
+    """``checks.json``: what the report draws beside the fit."""
+    grouped = checks.grouped
+    sizes = np.bincount(grouped.responses.groups, minlength=len(grouped.names)).tolist()
+    odd, shown = checks.odd
+    said = {
+        "schema_version": 1,
+        "family": job.family.family,
+        "seed": job.seed,
+        "fit": _said(checks.fit_check),
+        "prediction_sets": _said(checks.prediction_sets),
+        "invariance": {
+            "groups": [
+                {"group": name, "respondents": size}
+                for name, size in zip(grouped.names, sizes, strict=True)
+            ],
+            "given": grouped.given,
+            "levels": _said(checks.levels),
+            "items": [asdict(item) for item in checks.items],
+        },
+        "stability": _said(checks.stability),
+        "odd_respondents": {"count": odd, "shown": [asdict(one) for one in shown]},
+    }
+    return (json.dumps(_finite(said), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _said(found: Any) -> Any:  # noqa: ANN401 - any check's result
+    if isinstance(found, str):
+        return {"not_judged": found}
+    return [asdict(one) for one in found] if isinstance(found, tuple) else asdict(found)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The same with null for what is not a finite number."""
+    match value:
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+def item_rows(fit: "Fit", checks: Checks) -> tuple[dict[str, Any], ...]:
+    """A row of the table ``item_checks`` for each item."""
+    items = range(len(fit.items))
+    residuals = _column(checks.fit_check, lambda found: [one.residual for one in found.items])
+    p_values = _column(checks.fit_check, lambda found: [one.p_value for one in found.items])
+    coverages = _column(checks.prediction_sets, lambda found: found.coverage_by_item)
+    invariance = dict(enumerate(checks.items))
+    return tuple(
+        {
+            "item": fit.items[j],
+            "residual": residuals.get(j),
+            "residual_p_value": p_values.get(j),
+            "coverage": coverages.get(j),
+            "invariant": invariance[j].invariant if j in invariance else None,
+            "delta_bic": invariance[j].delta_bic if j in invariance else None,
+            "stable": _stayed(checks.stability, fit.items[j]),
+        }
+        for j in items
+    )
+
+
+def _column(
+    found: Any,  # noqa: ANN401 - any check's result
+    values: Callable[[Any], Iterable[float]],
+) -> dict[int, float]:
+    if isinstance(found, str):
+        return {}
+    return {j: value for j, value in enumerate(values(found)) if math.isfinite(value)}
+
+
+def _stayed(found: "Stability | str", item: str) -> bool | None:
+    if isinstance(found, str) or found.n_parameters == 0 or item in found.not_compared:
+        return None
+    return item not in found.moved
