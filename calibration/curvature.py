@@ -21,11 +21,15 @@ from jax import Array
 from numpy.typing import NDArray
 
 from calibration import density
+from calibration.data import Responses
 from calibration.density import MarginalData, Patterns
+from calibration.layout import theta_nodes
 from calibration.newton import Mode, find_mode
 
 _TABLE = 2**17
 """Numbers of the table of scores at once: what stays in a core's cache."""
+
+_REFINEMENTS = 4
 
 
 class Sums(NamedTuple):
@@ -42,13 +46,26 @@ class Sums(NamedTuple):
     curvature: Array
 
 
-def find_marginal_mode(start: NDArray[np.float64], data: MarginalData) -> Mode:
+def find_marginal_mode(
+    responses: Responses, start: NDArray[np.float64], data: MarginalData
+) -> Mode:
     """The maximum of `density.marginal_log_density`.
+
+    Items that turn out steeper than the nodes were laid out for get closer nodes, and the search
+    goes on: on nodes too far apart a steep item's likelihood has a maximum between two of them.
 
     Raises:
         NotConvergedError: No mode within the steps.
     """
-    return find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
+    mode = find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
+    for _ in range(_REFINEMENTS):
+        seen = density.seen_by_patterns(jnp.asarray(mode.y), data)[:, : len(responses.items)]
+        nodes = theta_nodes(responses, np.asarray(seen.max(0)))
+        if nodes.size <= data.nodes.size:
+            break
+        data = data._replace(nodes=jnp.asarray(nodes))
+        mode = find_mode(density.marginal_log_density, mode.y, data, evaluate=evaluate)
+    return mode
 
 
 @jax.jit

@@ -179,11 +179,12 @@ def _sample_items(
     everyone = np.ones(responses.n_respondents, bool)
     data = marginal_data(responses, [everyone], prior_weight=1.0)
     used = np.asarray(data.used)
-    mode = _mode(find_marginal_mode, start_items(responses), data, responses, report)
+    find = partial(find_marginal_mode, responses)
+    mode = _mode(find, start_items(responses), data, responses, report)
     most = responses.counts.sum((1, 2)).max()
     log_a, lowest, gaps = _unpack(mode.y, *used.shape)
     at = scores.integrate(responses, np.exp(log_a), _thresholds(log_a, lowest, gaps, used))
-    nodes = layout.nodes_for_spread(float(at.sd.min()))
+    nodes = layout.nodes_for_spread(float(min(at.sd.min(), 1.2 * np.exp(-log_a.max()))))
     data = _trimmed(data)._replace(nodes=jnp.asarray(nodes))
     light = _in_float32(mode.y, data) if most <= _FLOAT32_ANSWERS else data
     chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
@@ -215,7 +216,8 @@ def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit
     everyone = np.ones(responses.n_respondents, bool)
     data = marginal_data(responses, [everyone], prior_weight=0.0)
     used = np.asarray(data.used)
-    mode = _mode(find_marginal_mode, start_items(responses), data, responses, report)
+    find = partial(find_marginal_mode, responses)
+    mode = _mode(find, start_items(responses), data, responses, report)
     log_a, lowest, gaps = _unpack(mode.y, *used.shape)
     errors = _standard_errors(mode, used)
     cuts = _thresholds(log_a, lowest, gaps, used)
@@ -254,7 +256,7 @@ def penalised_estimates(
     """
     everyone = np.ones(responses.n_respondents, bool)
     data = marginal_data(responses, [everyone], prior_weight=1.0)
-    mode = find_marginal_mode(start_items(responses), data)
+    mode = find_marginal_mode(responses, start_items(responses), data)
     log_a, lowest, gaps = _unpack(mode.y, *data.used.shape)
     return np.exp(log_a), _thresholds(log_a, lowest, gaps, np.asarray(data.used))
 

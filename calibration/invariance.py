@@ -176,7 +176,7 @@ def _fit(
     start: NDArray[np.float64],
 ) -> _Found:
     data = study.data._replace(tie_a=jnp.asarray(tie_a), tie_b=jnp.asarray(tie_b))
-    mode = find_marginal_mode(start, data)
+    mode = find_marginal_mode(study.responses, start, data)
     estimates = density.group_estimates(jnp.asarray(mode.y), data)
     means, sds, slopes, cuts = (np.asarray(part) for part in estimates)
     log_likelihood = 0.0

@@ -42,7 +42,7 @@ def test_the_rough_curvature_is_near_where_the_model_holds() -> None:
     responses = survey(20_000, seed=3)
     everyone = np.ones(responses.n_respondents, bool)
     data = grm.marginal_data(responses, [everyone], prior_weight=0.0)
-    mode = curvature.find_marginal_mode(grm.start_items(responses), data)
+    mode = curvature.find_marginal_mode(responses, grm.start_items(responses), data)
     value, slope, rough = curvature.evaluate(mode.y, data, rough=True)
     assert float(value) == pytest.approx(mode.value)
     assert np.abs(slope).max() < 1e-2
@@ -54,6 +54,23 @@ def test_the_search_ends_where_the_slope_is_zero_from_either_start() -> None:
     responses = survey(2000, seed=5)
     data = grm.marginal_data(responses, [np.ones(responses.n_respondents, bool)], prior_weight=0.0)
     near = grm.start_items(responses)
-    found = [curvature.find_marginal_mode(start, data) for start in (near, near * 0.2)]
+    found = [curvature.find_marginal_mode(responses, start, data) for start in (near, near * 0.2)]
     np.testing.assert_allclose(found[0].y, found[1].y, atol=1e-5)
     assert all(mode.gradient_max < 1e-6 for mode in found)
+
+
+def test_steep_items_get_the_nodes_they_need() -> None:
+    rng = np.random.default_rng(2)
+    a = np.array([2.0, 4.0, 7.0, 9.0])
+    eta = a * (rng.standard_normal((1500, 1)) - 0.1) + rng.logistic(size=(1500, 4))
+    grades = (eta > -2.0).astype(int) + (eta > 3.0)
+    responses = Responses.from_matrix("f", grades, items=["w", "x", "y", "z"])
+    everyone = np.ones(responses.n_respondents, bool)
+    start = grm.start_items(responses)
+    fine = grm.marginal_data(responses, [everyone], prior_weight=0.0, nodes=np.linspace(-6, 6, 961))
+    plain = grm.marginal_data(responses, [everyone], prior_weight=0.0)
+    exact = curvature.find_marginal_mode(responses, start, fine)
+    found = curvature.find_marginal_mode(responses, start, plain)
+    assert found.value == pytest.approx(exact.value, abs=1e-4)
+    errors = 1 / np.sqrt(np.diag(-exact.hessian))
+    assert (np.abs(found.y - exact.y) < 1e-3 * errors).all()
