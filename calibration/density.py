@@ -154,16 +154,36 @@ def marginal_log_density(y: Array, data: MarginalData) -> Array:
             the first, which is N(0, 1).
         data: The patterns.
     """
+    total = without_patterns(y, data)
+    for g, seen in enumerate(seen_by_patterns(y, data)):
+        patterns = Patterns(data.patterns.above[g], data.patterns.both[g])
+        tables = _tables(seen, data.used, data.nodes, patterns.above.dtype)
+        total += _total(tables, patterns, data.weight[g], data.reference[g])
+    return total
+
+
+def without_patterns(y: Array, data: MarginalData) -> Array:
+    """What of `marginal_log_density` takes no sum over patterns."""
     groups, items = group_parameters(y, data)
     likelihood, prior = jnp.zeros(()), jnp.zeros(())
     for g, (mean, log_sd, of_group) in enumerate(zip(*groups, items, strict=True)):
-        theta = mean + jnp.exp(log_sd) * data.nodes
-        patterns = Patterns(data.patterns.above[g], data.patterns.both[g])
-        tables = _tables(of_group, theta, data.used, data.nodes, patterns.above.dtype)
-        likelihood += _total(tables, patterns, data.weight[g], data.reference[g])
         likelihood += between_cuts(of_group, data.middle[g], data.used)
         prior += log_prior(of_group, data.used) - 0.5 * mean**2 - 0.5 * (log_sd / 0.5) ** 2
     return likelihood + data.prior_weight * prior + _unused(y, data)
+
+
+def seen_by_patterns(y: Array, data: MarginalData) -> Array:
+    """Slope of each item, then shift of each cut, on the scale of the nodes, a row per group.
+
+    All that the sum over patterns sees of ``y``: ``eta = slope * node - shift``.
+    """
+    groups, items = group_parameters(y, data)
+    return jnp.stack(
+        [
+            _on_nodes(of_group, mean, log_sd, data.used)
+            for mean, log_sd, of_group in zip(*groups, items, strict=True)
+        ]
+    )
 
 
 @jax.jit
@@ -205,39 +225,46 @@ def group_parameters(
 @jax.jit
 def reference(y: Array, data: MarginalData) -> Array:
     """Log-likelihood of one group's patterns without the factor between cuts, shape (1, n)."""
-    items = split_items(y, *data.used.shape)
+    seen = seen_by_patterns(y, data)[0]
     patterns = Patterns(data.patterns.above[0], data.patterns.both[0])
-    tables = _tables(items, data.nodes, data.used, data.nodes, patterns.above.dtype)
-    return _integrate(_by_node(*tables, patterns))[1][None]
+    tables = _tables(seen, data.used, data.nodes, patterns.above.dtype)
+    return integrate(by_node(*tables, patterns))[1][None]
+
+
+def _on_nodes(items: Items, mean: Array, log_sd: Array, used: Array) -> Array:
+    a = jnp.exp(items.log_a)
+    shifts = cut_points(items, used) - (a * mean)[:, None]
+    return jnp.concatenate([a * jnp.exp(log_sd), shifts.reshape(-1)])
 
 
 def _tables(
-    items: Items, theta: Array, used: Array, nodes: Array, dtype: jnp.dtype
+    seen: Array, used: Array, nodes: Array, dtype: jnp.dtype
 ) -> tuple[Array, Array, Array, Array]:
     """What patterns are multiplied by: nothing in it grows with the number of respondents."""
-    slopes = jnp.repeat(jnp.exp(items.log_a), used.shape[1])
-    cuts = cut_points(items, used).reshape(-1)
-    softplus = jax.nn.softplus(theta[:, None] * slopes - cuts)
+    n_items, n_cuts = used.shape
+    slopes, shifts = jnp.repeat(seen[:n_items], n_cuts), seen[n_items:]
+    softplus = jax.nn.softplus(nodes[:, None] * slopes - shifts)
+    parts = (-softplus, slopes, shifts, node_table(nodes))
+    return tuple(part.astype(dtype) for part in parts)  # type: ignore[return-value]  # four
+
+
+def node_table(nodes: Array) -> Array:
+    """The nodes and the logs of their normalised N(0, 1) weights, shape (2, n_nodes)."""
     log_weight = -0.5 * nodes**2
-    log_weight -= jax.scipy.special.logsumexp(log_weight)
-    return (
-        -softplus.astype(dtype),
-        slopes.astype(dtype),
-        cuts.astype(dtype),
-        jnp.stack([theta, log_weight]).astype(dtype),
-    )
+    return jnp.stack([nodes, log_weight - jax.scipy.special.logsumexp(log_weight)])
 
 
-def _by_node(softplus: Array, slopes: Array, cuts: Array, at: Array, patterns: Patterns) -> Array:
-    """Log joint density of node and pattern, shape (n_nodes, n)."""
+def by_node(softplus: Array, slopes: Array, shifts: Array, at: Array, patterns: Patterns) -> Array:
+    """Log joint density of node and pattern, shape (n_nodes, n); `softplus` negative."""
     both = softplus @ patterns.both
-    return both + jnp.outer(at[0], slopes @ patterns.above) + at[1][:, None] - cuts @ patterns.above
+    above = patterns.above
+    return both + jnp.outer(at[0], slopes @ above) + at[1][:, None] - shifts @ above
 
 
-def _integrate(by_node: Array) -> tuple[Array, Array]:
+def integrate(log_joint: Array) -> tuple[Array, Array]:
     """Density of the nodes given the pattern, unnormalised, and the log of the integral."""
-    top = jax.lax.stop_gradient(by_node.max(0))
-    share = jnp.exp(by_node - top)
+    top = jax.lax.stop_gradient(log_joint.max(0))
+    share = jnp.exp(log_joint - top)
     return share, top + jnp.log(share.sum(0))
 
 
@@ -257,7 +284,7 @@ def _total_forward(
     tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
 ) -> tuple[Array, tuple[tuple[Array, Array, Array, Array], Patterns, Array]]:
     softplus, slopes, cuts, at = tables
-    share, by_pattern = _integrate(_by_node(softplus, slopes, cuts, at, patterns))
+    share, by_pattern = integrate(by_node(softplus, slopes, cuts, at, patterns))
     total = jnp.sum((weight * (by_pattern - reference)).astype(float))
     weighted = share * (weight / share.sum(0))
     slopes_above = slopes @ patterns.above

@@ -9,13 +9,16 @@ afterwards from the draws of the items. The model is the same.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration import coordinates, density, layout, nuts, scores, summaries
+from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError
 from calibration.layout import used_cuts
@@ -117,7 +120,8 @@ def _sample_jointly(
     data = _joint_data(responses)
     n, used = responses.n_respondents, np.asarray(data.used)
     start = np.concatenate([np.zeros(n), start_items(responses)])
-    mode = _mode(density.joint_log_density, start, data, responses, report)
+    find = partial(find_mode, density.joint_log_density)
+    mode = _mode(find, start, data, responses, report)
     chains = _chains(density.joint_log_density, mode, data, (seed, settings), responses, report)
     y = chains.y
     mean, log_scale = y[..., :1], y[..., 1:2]
@@ -151,13 +155,14 @@ def _sample_items(
     everyone = np.ones(responses.n_respondents, bool)
     data = marginal_data(responses, [everyone], prior_weight=1.0)
     used = np.asarray(data.used)
-    mode = _mode(density.marginal_log_density, start_items(responses), data, responses, report)
+    find = partial(find_marginal_mode, responses)
+    mode = _mode(find, start_items(responses), data, responses, report)
     most = responses.counts.sum((1, 2)).max()
     log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
     at = scores.integrate(
         responses, np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, used)
     )
-    nodes = layout.nodes_for_spread(float(at.sd.min()))
+    nodes = layout.nodes_for_spread(float(min(at.sd.min(), 1.2 * np.exp(-log_a.max()))))
     data = _trimmed(data)._replace(nodes=jnp.asarray(nodes))
     light = _in_float32(mode.y, data) if most <= _FLOAT32_ANSWERS else data
     chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
@@ -189,7 +194,8 @@ def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit
     everyone = np.ones(responses.n_respondents, bool)
     data = marginal_data(responses, [everyone], prior_weight=0.0)
     used = np.asarray(data.used)
-    mode = _mode(density.marginal_log_density, start_items(responses), data, responses, report)
+    find = partial(find_marginal_mode, responses)
+    mode = _mode(find, start_items(responses), data, responses, report)
     log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
     errors = _standard_errors(mode, used)
     cuts = coordinates.thresholds_of(log_a, lowest, gaps, used)
@@ -247,7 +253,7 @@ def penalised_estimates(
     """
     everyone = np.ones(responses.n_respondents, bool)
     data = marginal_data(responses, [everyone], prior_weight=1.0)
-    mode = find_mode(density.marginal_log_density, start_items(responses), data)
+    mode = find_marginal_mode(responses, start_items(responses), data)
     log_a, lowest, gaps = coordinates.unpack_items(mode.y, *data.used.shape)
     return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, np.asarray(data.used))
 
@@ -279,15 +285,15 @@ def marginal_data(
 
 
 def _mode(
-    log_density: LogDensity,
+    find: Callable[[NDArray[np.float64], Any], Mode],
     start: NDArray[np.float64],
-    data: object,
+    data: Any,  # noqa: ANN401  # of the density's own kind
     responses: Responses,
     report: _Report,
 ) -> Mode:
     report(Progress(responses.family, "mode", 0, 0))
     try:
-        mode = find_mode(log_density, start, data)
+        mode = find(start, data)
     except NotConvergedError as error:
         known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
         raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
@@ -311,9 +317,9 @@ def _chains(
 
 
 def start_items(responses: Responses) -> NDArray[np.float64]:
-    """Item coordinates to start a search from: discrimination 1, cut points from shares."""
-    lowest, gaps = layout.starting_items(responses)
-    return np.concatenate([np.zeros(lowest.size), lowest, gaps.ravel()])
+    """Item coordinates to start a search from."""
+    log_a, lowest, gaps = layout.starting_items(responses)
+    return np.concatenate([log_a, lowest, gaps.ravel()])
 
 
 def _named_draws(responses: Responses, drawn: _Draws, seed: int) -> dict[str, NDArray[np.float64]]:

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import density, grm, scores
+from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
 from calibration.errors import SettingError, TooFewRespondentsError
-from calibration.newton import find_mode
 
 Level = Literal["configural", "metric", "scalar"]
 ITEM_P_VALUE = 0.01
@@ -198,7 +198,7 @@ def _fit(
     start: NDArray[np.float64],
 ) -> _Found:
     data = study.data._replace(tie_a=jnp.asarray(tie_a), tie_b=jnp.asarray(tie_b))
-    mode = find_mode(density.marginal_log_density, start, data)
+    mode = find_marginal_mode(study.responses, start, data)
     estimates = density.group_estimates(jnp.asarray(mode.y), data)
     means, sds, slopes, cuts = (np.asarray(part) for part in estimates)
     log_likelihood = np.zeros(study.responses.n_respondents)

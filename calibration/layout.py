@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from calibration.data import Responses
 
 THETA_LIMIT = 6.0
+_LOGISTIC_VARIANCE = 1.7**2  # of the normal that a logistic curve resembles
 
 
 class CutCounts(NamedTuple):
@@ -74,15 +75,22 @@ def used_cuts(categories: tuple[tuple[int, ...], ...], n_cuts: int) -> NDArray[n
     return np.arange(n_cuts) < np.array([len(observed) - 1 for observed in categories])[:, None]
 
 
-def theta_nodes(responses: Responses) -> NDArray[np.float64]:
-    """Evenly spaced nodes on ±6 for the trapezoid rule.
+def theta_nodes(
+    responses: Responses, slopes: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Evenly spaced nodes on ±6 for the trapezoid rule, 0.3 apart or closer.
 
     On a smooth density the rule's error falls off like exp(-2 (pi sd / spacing)^2), so a spacing
-    of about the narrowest respondent's posterior sd is as good as exact. An answer carries about
-    one unit of information on a steep item; surveys keep 0.3, which steep items need.
+    of the narrowest respondent's posterior sd is as good as exact. An answer carries at most
+    about slope^2 / 3 of information (Samejima 1969).
+
+    Args:
+        responses: How many answers to each item a respondent gave at most.
+        slopes: Of the items, shape (n_items,); sqrt(3) without it.
     """
-    most = int(responses.counts.sum((1, 2)).max())
-    return _evenly(_half_octave(0.3, 1.0 / np.sqrt(1.0 + most)))
+    most = responses.counts.sum(2).max(0)
+    steepness = 3.0 if slopes is None else slopes**2
+    return _evenly(_half_octave(0.3, 1.0 / np.sqrt(1.0 + float(np.sum(most * steepness)) / 3)))
 
 
 def nodes_for_spread(narrowest: float) -> NDArray[np.float64]:
@@ -104,19 +112,44 @@ def _evenly(spacing: float) -> NDArray[np.float64]:
     return np.linspace(-THETA_LIMIT, THETA_LIMIT, 1 + intervals)
 
 
-def starting_items(responses: Responses) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cut points from the items' cumulative shares at discrimination 1.
+def starting_items(
+    responses: Responses,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Log discriminations from correlations, cut points from the items' cumulative shares.
 
     Returns:
-        Lowest cut point, shape (n_items,), and log gaps, shape (n_items, n_cuts - 1), 0 where
-        the item has no such gap.
+        Log discriminations, shape (n_items,), lowest cut point, shape (n_items,), and log gaps,
+        shape (n_items, n_cuts - 1), 0 where the item has no such gap.
     """
+    slopes = _starting_slopes(responses.counts)
     used = used_cuts(responses.categories, responses.counts.shape[2] - 1)
     totals = responses.counts.sum(0) + 0.5 * np.pad(used, ((0, 0), (1, 0)), constant_values=True)
     below = np.cumsum(totals, 1)[:, :-1] / totals.sum(1, keepdims=True)
-    cuts = 1.2 * np.log(np.where(used, below, 0.5) / np.where(used, 1 - below, 0.5))
+    # A logistic curve of slope a, averaged over N(0, 1), is about as flat as this.
+    cuts = np.log(np.where(used, below, 0.5) / np.where(used, 1 - below, 0.5))
+    cuts *= np.sqrt(1 + slopes**2 / _LOGISTIC_VARIANCE)[:, None]
     gaps = np.log(np.where(used[:, 1:], np.maximum(np.diff(cuts, axis=1), 1e-3), 1.0))
-    return cuts[:, 0], gaps
+    return np.log(slopes), cuts[:, 0], gaps
+
+
+def _starting_slopes(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Slopes by the centroid method of one factor; 1 where an item is answered many times.
+
+    There a correlation of means says nothing about single answers.
+    """
+    answers = counts.sum(2)
+    if answers.max() > 1 or counts.shape[1] < 3:
+        return np.ones(counts.shape[1])
+    place = counts @ np.arange(counts.shape[2])
+    mean = place.sum(0) / answers.sum(0)
+    centred = np.where(answers > 0, place - mean, 0.0)
+    scale = np.sqrt((centred**2).sum(0))
+    correlations = centred.T @ centred / np.outer(scale, scale)
+    np.fill_diagonal(correlations, 0.0)
+    total = max(float(correlations.sum()), 1e-9)
+    loading = np.clip(correlations.sum(0) / np.sqrt(total), 0.3, 0.9)
+    slopes: NDArray[np.float64] = np.sqrt(_LOGISTIC_VARIANCE) * loading / np.sqrt(1 - loading**2)
+    return slopes
 
 
 def _from_counts(

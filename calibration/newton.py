@@ -1,8 +1,8 @@
 """Damped Newton to a mode. The objective is compiled, the search is NumPy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -15,7 +15,12 @@ from calibration.errors import NotConvergedError
 
 Data = Any  # a pytree of arrays, which JAX cannot type further
 LogDensity = Callable[[Array, Data], Array]
+Evaluate = Callable[..., tuple[Array, Array, Array]]
+"""Value, slope and curvature from (y, data, rough=): rough allows a cheap estimate of the last."""
 _BATCH = 8
+_LONGEST = 2.0  # step of a coordinate; they are logs and cut points
+_FLAT = 1e-3  # curvature of a direction that has no top: its standard error would be above 30
+_GAIN = 0.5  # of the slope that a step by an estimated curvature must take away
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Mode:
         y: Where it is, shape (n,).
         value: The log density there.
         hessian: Second derivatives there, shape (n, n).
-        gradient_max: Largest slope left, in units of its standard error.
+        gradient_max: Length of the slope left, in units of its standard error.
         iterations: Newton steps taken.
     """
 
@@ -42,6 +47,7 @@ def find_mode(
     start: NDArray[np.float64],
     data: Data,
     *,
+    evaluate: Evaluate | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 200,
 ) -> Mode:
@@ -51,24 +57,26 @@ def find_mode(
         log_density: A module-level function (it keys the cache of compiled programs).
         start: Starting point, shape (n,).
         data: The second argument of ``log_density``.
-        tolerance: Largest slope allowed at the end, in units of its standard error.
+        evaluate: Its derivatives, where there is a cheaper way than differentiating twice.
+        tolerance: Length of slope allowed at the end, in units of its standard error.
         max_iterations: Steps before it gives up.
 
     Raises:
         NotConvergedError: No mode within the steps.
     """
-    evaluate = _compiled(log_density)
-    y = start
-    value, gradient, hessian = _numbers(evaluate(y, data))
-    for iteration in range(max_iterations):
-        step, slope = _newton_step(gradient, hessian)
-        if slope < tolerance:
-            return Mode(y, value, hessian, slope, iteration)
-        y, value, gradient, hessian = _advance(evaluate, data, y, step, value)
+    exact = partial(evaluate or _differentiated(log_density), rough=False)
+    steps = 0
+    if evaluate is not None:
+        near = _climb(partial(evaluate, rough=True), data, start, tolerance, max_iterations, _GAIN)
+        start, steps = near.y, near.iterations
+    mode = _climb(exact, data, start, tolerance, max_iterations - steps, np.inf)
+    flat = np.linalg.eigvalsh(-mode.hessian)[0] < _FLAT
+    if mode.gradient_max < tolerance and not flat:
+        return replace(mode, iterations=steps + mode.iterations)
     raise NotConvergedError(
-        f"no mode after {max_iterations} Newton steps (slope {slope:.1e}): a parameter runs off "
-        "without end, as where two items are equal, one is keyed the other way, or a category "
-        "holds too few answers"
+        f"no mode after {steps + mode.iterations} Newton steps (slope {mode.gradient_max:.1e}): a "
+        "parameter runs off without end, as where two items are equal, one is keyed the other "
+        "way, or a category holds too few answers"
     )
 
 
@@ -76,12 +84,36 @@ def second_derivatives(
     log_density: LogDensity, y: NDArray[np.float64], data: Data
 ) -> NDArray[np.float64]:
     """Hessian of a log density at a point, shape (n, n)."""
-    return _numbers(_compiled(log_density)(y, data))[2]
+    return _numbers(_differentiated(log_density)(y, data))[2]
+
+
+def _climb(
+    look: Callable[[Any, Any], tuple[Array, Array, Array]],
+    data: Data,
+    start: NDArray[np.float64],
+    tolerance: float,
+    max_iterations: int,
+    gain: float,
+) -> Mode:
+    """Newton steps until the slope is small, or a step leaves more than ``gain`` of it."""
+    y, before = start, np.inf
+    value, gradient, hessian = _numbers(look(y, data))
+    for iteration in range(max_iterations + 1):
+        step, slope = _newton_step(gradient, hessian)
+        done = slope < tolerance or slope > gain * before or iteration == max_iterations
+        reached = None if done else _advance(look, data, y, step, value)
+        if reached is None:
+            break
+        before = slope
+        y, value, gradient, hessian = reached
+    return Mode(y, value, hessian, slope, iteration)
 
 
 @lru_cache(maxsize=32)
-def _compiled(log_density: LogDensity) -> Callable[[Any, Any], tuple[Array, Array, Array]]:
-    def evaluate(y: Array, data: Data) -> tuple[Array, Array, Array]:
+def _differentiated(log_density: LogDensity) -> Evaluate:
+    def evaluate(y: Array, data: Data, *, rough: bool = False) -> tuple[Array, Array, Array]:
+        del rough  # there is nothing cheaper
+
         def with_value(point: Array) -> tuple[Array, Array]:
             value, slope = jax.value_and_grad(log_density)(point, data)
             return slope, value
@@ -106,27 +138,43 @@ def _numbers(
 def _newton_step(
     gradient: NDArray[np.float64], hessian: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Uphill step, no coordinate by more than 2, and the slope's size."""
+    """Uphill step, no coordinate by more than 2, and the slope's size in standard errors."""
+    plain = _plain_step(gradient, hessian)
+    if plain is not None and np.abs(plain).max() <= _LONGEST:
+        return plain, float(np.sqrt(gradient @ plain))
     curvature, vectors = np.linalg.eigh(-hessian)
     strength = np.maximum(np.abs(curvature), 1e-6 * np.abs(curvature).max())
     along = vectors.T @ gradient
-    slope = float(np.max(np.abs(along) / np.sqrt(strength)))
-    step = vectors @ (along / strength)
-    largest = float(np.abs(step).max())
-    return step * min(1.0, 2.0 / max(largest, 1e-300)), slope
+    slope = float(np.linalg.norm(along / np.sqrt(strength)))
+    bent: NDArray[np.float64] = vectors @ (along / strength)
+    largest = float(np.abs(bent).max())
+    return bent * min(1.0, _LONGEST / max(largest, 1e-300)), slope
+
+
+def _plain_step(
+    gradient: NDArray[np.float64], hessian: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Newton's own step, at a tenth of the eigenvectors' cost; None where curvature is wrong."""
+    try:
+        np.linalg.cholesky(-hessian)
+    except np.linalg.LinAlgError:
+        return None
+    step = np.linalg.solve(-hessian, gradient).astype(np.float64)
+    return step if gradient @ step >= 0 else None
 
 
 def _advance(
-    evaluate: Callable[[Any, Any], tuple[Array, Array, Array]],
+    look: Callable[[Any, Any], tuple[Array, Array, Array]],
     data: Data,
     y: NDArray[np.float64],
     step: NDArray[np.float64],
     value: float,
-) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]] | None:
+    """The first of step, step / 2, ... that goes up; None where none does."""
     for halving in range(40):
         candidate = y + step * 0.5**halving
-        reached, gradient, hessian = _numbers(evaluate(candidate, data))
+        reached, gradient, hessian = _numbers(look(candidate, data))
         # A step at the optimum gains less than rounding loses.
         if np.isfinite(reached) and reached >= value - 1e-9 * abs(value):
             return candidate, reached, gradient, hessian
-    raise NotConvergedError(f"no Newton step raises the log density above {value:.6g}")
+    return None

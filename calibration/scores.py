@@ -35,9 +35,9 @@ def integrate(
         responses: The data.
         discrimination: Shape (n_items,).
         thresholds: Shape (n_items, n_cuts); what lies beyond an item's own is not read.
-        nodes: Evenly spaced; `layout.theta_nodes` without it.
+        nodes: Evenly spaced; `layout.theta_nodes` of these items without it.
     """
-    theta = theta_nodes(responses) if nodes is None else nodes
+    theta = theta_nodes(responses, discrimination) if nodes is None else nodes
     joint = _joint(responses, responses.counts, (discrimination, thresholds), theta)
     top = joint.max(1)
     share = np.exp(joint - top[:, None])

@@ -9,7 +9,7 @@ from calibration import density, grm, layout, scores
 from calibration.curves import category_probabilities
 from calibration.data import Responses
 from calibration.errors import SettingError
-from calibration.newton import _compiled as evaluate
+from calibration.newton import _differentiated as evaluate
 from calibration.newton import find_mode
 from calibration.nuts import whitening
 from calibration.results import Fit, Progress, SamplerSettings

@@ -1,0 +1,91 @@
+"""PyMC with nutpie on the model of `calibration_smoke.py`; run by `calibration_peers_smoke.py`.
+
+    PYTHON_WITH_PYMC benchmarks/calibration_peers_pymc.py COUNTS.npy SEED [--draws 1000]
+
+COUNTS.npy: answers by respondent, item and category. Counts are collapsed and the priors are ours;
+the coordinates are the stated ones (log discriminations non-centred, ordered cut points), as one
+writes the model down. Prints one line of JSON.
+"""
+
+import argparse
+import json
+import time
+
+import arviz
+import numpy as np
+import nutpie
+import pymc as pm
+import pytensor.tensor as pt
+
+
+def model_of(counts: np.ndarray) -> pm.Model:
+    n, n_items, n_categories = counts.shape
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0.0, 1.0)
+        sigma = pm.LogNormal("sigma", np.log(0.4), 0.5)
+        z = pm.Normal("z", 0.0, 1.0, shape=n_items)
+        theta = pm.Normal("theta", 0.0, 1.0, shape=n)
+        start = np.tile(np.linspace(-2.0, 2.0, n_categories - 1), (n_items, 1))
+        cuts = pm.Normal(
+            "cuts",
+            0.0,
+            5.0,
+            shape=(n_items, n_categories - 1),
+            transform=pm.distributions.transforms.ordered,
+            initval=start,
+        )
+        a = pm.Deterministic("a", pt.exp(mu + sigma * z))
+        pm.Deterministic("b", cuts / a[:, None])
+        eta = theta[:, None, None] * a[:, None] - cuts
+        above, below = counts[:, :, 1:], counts[:, :, :-1]
+        between = pt.log(-pt.expm1(-(cuts[:, 1:] - cuts[:, :-1])))
+        pm.Potential(
+            "likelihood",
+            pt.sum(above * eta - (above + below) * pt.softplus(eta))
+            + pt.sum(counts[:, :, 1:-1].sum(0) * between),
+        )
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("counts")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--draws", type=int, default=1000)
+    options = parser.parse_args()
+    began = time.perf_counter()
+    compiled = nutpie.compile_pymc_model(model_of(np.load(options.counts).astype(float)))
+    compile_seconds = time.perf_counter() - began
+    seconds = []
+    for seed in (options.seed + 1000, options.seed):  # the first warms up
+        began = time.perf_counter()
+        trace = nutpie.sample(
+            compiled, draws=options.draws, tune=1000, chains=4, seed=seed, progress_bar=False
+        )
+        seconds.append(time.perf_counter() - began)
+    kept = trace["posterior"].dataset if hasattr(trace["posterior"], "dataset") else trace.posterior
+    worst = {"r_hat_max": 0.0, "ess_min": np.inf}
+    for name in ("a", "b", "theta", "mu", "sigma"):
+        draws = np.asarray(kept[name]).reshape(4, options.draws, -1)
+        for column in range(draws.shape[2]):
+            values = draws[:, :, column]
+            bulk = float(arviz.ess(values, method="bulk"))
+            tail = float(arviz.ess(values, method="tail", prob=(0.05, 0.95)))
+            worst["ess_min"] = min(worst["ess_min"], bulk, tail)
+            worst["r_hat_max"] = max(worst["r_hat_max"], float(arviz.rhat(values)))
+    diverging = int(np.asarray(trace["sample_stats"]["diverging"]).sum())
+    line = {
+        "pymc": pm.__version__,
+        "nutpie": nutpie.__version__,
+        "r_hat_max": round(worst["r_hat_max"], 5),
+        "ess_min": round(worst["ess_min"]),
+        "divergences": diverging,
+        "seconds": round(seconds[1], 2),
+        "compile_seconds": round(compile_seconds, 2),
+        "ess_per_second": round(worst["ess_min"] / seconds[1], 1),
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""PyMC with nutpie against ours: 10 personas x 6 constructs, the same data, in one run.
+
+    python benchmarks/calibration_peers_smoke.py --pymc-python PYTHON [--observations 12 60 600]
+
+PYTHON is an interpreter with pymc, nutpie and arviz: they share no lock with this project. Without
+it PyMC is skipped. Seconds are warm on both sides; `cold` holds compiling too (ours in a process
+of its own, with an empty cache and with one that an earlier process has filled).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+OURS = """
+import json, sys, time
+began = time.perf_counter()
+from calibration.runtime import configure
+configure(host_devices=4, cache_dir=sys.argv[1])
+sys.path.insert(0, sys.argv[4])
+from calibration_smoke import ours, responses_of
+import numpy as np
+seed, observations = int(sys.argv[2]), int(sys.argv[3])
+data = responses_of(seed, observations)
+np.save(sys.argv[1] + "/counts.npy", data.counts)
+loaded = time.perf_counter()
+first = ours(data, seed)
+cold = time.perf_counter() - loaded
+print(json.dumps({"import_seconds": round(loaded - began, 2), "first_fit_seconds": round(cold, 2),
+                  **ours(data, seed)}))
+"""
+
+
+def ran(*command: str) -> dict[str, Any]:
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"skipped": command[0], "why": done.stderr.strip()[-300:]}
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {**line, "process_seconds": round(time.perf_counter() - began, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pymc-python", default=None)
+    parser.add_argument("--observations", type=int, nargs="+", default=[12, 60, 600])
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for observations in options.observations:
+        with tempfile.TemporaryDirectory() as folder:
+            program = [sys.executable, "-c", OURS, folder, str(options.seed), str(observations)]
+            line = {"observations": observations, "ours_cold": ran(*program, str(HERE))}
+            line["ours_cached"] = ran(*program, str(HERE))
+            if options.pymc_python is None:
+                line["pymc"] = {"skipped": "pymc", "why": "no --pymc-python"}
+            else:
+                line["pymc"] = ran(
+                    options.pymc_python,
+                    str(HERE / "calibration_peers_pymc.py"),
+                    str(Path(folder) / "counts.npy"),
+                    str(options.seed),
+                )
+        ours, peer = line["ours_cached"], line["pymc"]
+        if "ess_per_second" in ours and "ess_per_second" in peer:
+            line["ess_per_second_ratio"] = round(ours["ess_per_second"] / peer["ess_per_second"], 2)
+            line["wall_ratio"] = round(peer["seconds"] / ours["wall_seconds"], 2)
+            line["process_ratio"] = round(peer["process_seconds"] / ours["process_seconds"], 2)
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
