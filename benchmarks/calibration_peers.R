@@ -49,7 +49,7 @@ by_ltm <- function() {
   names(factors) <- names(grades)
   say("ltm", "seconds", elapsed(grm(factors)))
   fit <- grm(factors, control = list(GHk = 61, iter.qN = 1000))
-  say("ltm", "log_likelihood", fit$log.Lik)
+  say("ltm", "log_likelihood", as.numeric(logLik(fit)))
   # coef() rounds to three digits; the fit itself holds cut points, then the discrimination.
   held <- setNames(fit$coefficients, names(grades))
   tell_items("ltm", lapply(held, function(part) {
