@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-STUDIES = {"calibration_headline", "calibration_sbc"}  # reports that take long, run by hand
+STUDIES = {"calibration_headline", "calibration_recovery", "calibration_sbc"}  # run by hand
 
 for script in sorted(Path(__file__).parent.glob("*.py")):
     if not script.name.startswith("_") and script.stem not in STUDIES:

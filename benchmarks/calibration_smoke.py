@@ -12,6 +12,7 @@ over every parameter, derived ones included.
 import argparse
 import json
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def figures(
 
 def plain(sampler: MCMC, responses: Responses, seed: int, correlated: bool) -> dict[str, float]:
     began, cpu = time.perf_counter(), time.process_time()
-    sampler.run(jax.random.key(seed), jax.numpy.asarray(responses.counts), correlated)
+    sampler.run(jax.random.key(seed), jax.numpy.asarray(responses.counts))
     draws = {k: np.asarray(v) for k, v in sampler.get_samples(group_by_chain=True).items()}
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     names = ["a", "b", "theta", "mu", "sigma"] + (["correlation"] if correlated else [])
@@ -111,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     correlated = options.structure == "correlated"
     sampler = MCMC(
-        NUTS(plain_model, target_accept_prob=0.85),
+        NUTS(partial(plain_model, correlated=correlated), target_accept_prob=0.85),
         num_warmup=1000,
         num_samples=options.plain_draws,
         num_chains=4,
