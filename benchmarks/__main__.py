@@ -4,7 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-STUDIES = {"calibration_gates", "calibration_headline", "calibration_sbc"}
+STUDIES = {
+    "broker_growth",
+    "calibration_gates",
+    "calibration_headline",
+    "calibration_peers",
+    "calibration_peers_pymc",
+    "calibration_peers_smoke",
+    "calibration_recovery",
+    "calibration_sbc",
+    "calibration_scale",
+}
 """They take long, and are run by hand."""
 
 for script in sorted(Path(__file__).parent.glob("*.py")):

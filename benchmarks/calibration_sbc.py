@@ -1,11 +1,13 @@
 """Simulation-based calibration (Talts et al. 2018): are posterior ranks of the truth uniform?
 
-    python benchmarks/calibration_sbc.py [--replications 200] [--seed 0] [--respondents 8]
+    python -m benchmarks.calibration_sbc [--replications 200] [--seed 0] [--respondents 8]
+        [--answers 15] [--correlated]
 
 Truths come from the stated prior. Data in which a category was not seen are drawn again: the
 choice looks at the data alone, so ranks stay uniform. Up to 64 respondents theta is sampled, with
-more it is integrated out: each way has its own run. Prints a line of JSON per parameter: the
-chi-squared p-value over ten bins, and the ECDF's largest distance with its 99% band.
+more it is integrated out: each way has its own run. With ``--correlated`` items w and x share a
+trait, y and z have their own, and the correlations are LKJ(2)'s. Prints a line of JSON per
+parameter: the chi-squared p-value over ten bins, and the ECDF's largest distance with its 99% band.
 """
 
 import argparse
@@ -21,23 +23,37 @@ configure(host_devices=4)
 from scipy import stats  # noqa: E402  # after JAX's settings
 
 from calibration import density, grm  # noqa: E402
+from calibration.correlated import fit_correlated  # noqa: E402
 from calibration.data import Responses  # noqa: E402
 from calibration.results import SamplerSettings  # noqa: E402
 
 ITEMS = ("w", "x", "y", "z")
+OF_ITEM = ("p", "p", "q", "r")
+TRAITS = ("p", "q", "r")
 RANKS = 99
 
 
+def draw_correlation(rng: np.random.Generator) -> NDArray[np.float64]:
+    """LKJ(2) of three traits, by rejection from what is uniform: its density is |Omega|."""
+    while True:
+        r = rng.uniform(-1, 1, 3)
+        omega = np.array([[1, r[0], r[1]], [r[0], 1, r[2]], [r[1], r[2], 1]])
+        if np.linalg.eigvalsh(omega)[0] > 0 and rng.random() < np.linalg.det(omega):
+            return omega
+
+
 def truth_and_data(
-    rng: np.random.Generator, n: int, answers: int
+    rng: np.random.Generator, n: int, answers: int, correlated: bool
 ) -> tuple[dict[str, NDArray[np.float64]], Responses]:
     while True:
         mean = rng.normal(0, density.MU_SD)
         sd = np.exp(rng.normal(density.LOG_SIGMA_CENTRE, density.LOG_SIGMA_SD))
         a = np.exp(mean + sd * rng.standard_normal(len(ITEMS)))
         cuts = np.sort(rng.normal(0, density.CUT_SD, (len(ITEMS), 2)), axis=1)
-        theta = rng.standard_normal(n)
-        eta = np.repeat(theta[:, None, None] * a[None, :, None], answers, 2)
+        omega = draw_correlation(rng) if correlated else np.ones((1, 1))
+        theta = rng.standard_normal((n, len(omega))) @ np.linalg.cholesky(omega).T
+        by_item = theta[:, [TRAITS.index(trait) for trait in OF_ITEM] if correlated else [0] * 4]
+        eta = np.repeat((by_item * a)[:, :, None], answers, 2)
         noise = rng.logistic(size=eta.shape)
         grades = sum((eta + noise > cuts[None, :, k, None]).astype(int) for k in (0, 1))
         if all(np.unique(grades[:, j]).size == 3 for j in range(len(ITEMS))):
@@ -50,19 +66,32 @@ def truth_and_data(
         "thresholds": cuts / a[:, None],
         "log_discrimination_mean": np.array(mean),
         "log_discrimination_sd": np.array(sd),
-        "theta": theta,
+        "theta": theta if correlated else theta[:, 0],
+        "correlation": omega,
     }
     return truth, responses
 
 
-def ranks(truth: dict[str, NDArray[np.float64]], responses: Responses, seed: int) -> dict[str, int]:
-    fit = grm.fit(responses, seed=seed, sampler=SamplerSettings(draws=500))
+def draws_of(responses: Responses, seed: int, correlated: bool) -> dict[str, NDArray[np.float64]]:
+    if correlated:
+        settings = SamplerSettings(draws=500, target_accept=0.75)
+        return fit_correlated(responses, seed=seed, traits=OF_ITEM, sampler=settings).draws
+    return dict(grm.fit(responses, seed=seed, sampler=SamplerSettings(draws=500)).draws)
+
+
+def ranks(
+    truth: dict[str, NDArray[np.float64]], responses: Responses, seed: int, correlated: bool
+) -> dict[str, int]:
     found: dict[str, int] = {}
-    for name, draws in fit.draws.items():
+    for name, draws in draws_of(responses, seed, correlated).items():
         flat = draws.reshape(-1, *draws.shape[2:])
         thin = flat[np.linspace(0, len(flat) - 1, RANKS).astype(int)]
         below = np.atleast_1d((thin < truth[name]).sum(0))
-        found |= {f"{name}{list(at)}": int(rank) for at, rank in np.ndenumerate(below)}
+        found |= {
+            f"{name}{list(at)}": int(rank)
+            for at, rank in np.ndenumerate(below)
+            if name != "correlation" or at[0] < at[1]
+        }
     return found
 
 
@@ -84,12 +113,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--respondents", type=int, default=8)
     parser.add_argument("--answers", type=int, default=15)
+    parser.add_argument("--correlated", action="store_true")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     table: dict[str, list[int]] = {}
     for replication in range(options.replications):
-        drawn = truth_and_data(rng, options.respondents, options.answers)
-        for name, rank in ranks(*drawn, replication).items():
+        drawn = truth_and_data(rng, options.respondents, options.answers, options.correlated)
+        for name, rank in ranks(*drawn, replication, options.correlated).items():
             table.setdefault(name, []).append(rank)
     lines = [verdict(name, values) for name, values in table.items()]
     for line in lines:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from calibration.invariance import InvarianceRow as InvarianceRow
     from calibration.invariance import ItemInvariance as ItemInvariance
     from calibration.invariance import name_items as name_items
+    from calibration.loo import Loo as Loo
+    from calibration.loo import compare_models as compare_models
     from calibration.network import Network as Network
     from calibration.network import learn_network as learn_network
     from calibration.persons import OddRespondent as OddRespondent
@@ -50,6 +52,7 @@ _HOMES = {
     "GrmArtefact": "artefact",
     "InvarianceRow": "invariance",
     "ItemInvariance": "invariance",
+    "Loo": "loo",
     "Network": "network",
     "OddRespondent": "persons",
     "Progress": "results",
@@ -59,6 +62,7 @@ _HOMES = {
     "Summary": "results",
     "Truth": "simulate",
     "check_fit": "predictive",
+    "compare_models": "loo",
     "compare_versions": "stability",
     "configure": "runtime",
     "fit": "grm",

@@ -186,6 +186,20 @@ def seen_by_patterns(y: Array, data: MarginalData) -> Array:
     )
 
 
+def equal_slopes_log_density(y: Array, data: MarginalData) -> Array:
+    """Posterior of one group where all items share one discrimination, log a ~ N(0, 1).
+
+    Args:
+        y: Log a, then lowest cut points and log gaps as in `Items`.
+        data: The patterns; ``prior_weight`` is not read.
+    """
+    n_items, n_cuts = data.used.shape
+    every = jnp.concatenate([jnp.full(n_items, y[0]), y[1:]])
+    items = split_items(every, n_items, n_cuts)
+    likelihood = marginal_log_density(every, data._replace(prior_weight=jnp.zeros(())))
+    return likelihood + cut_log_prior(items, data.used) - 0.5 * (y[0] / MU_SD) ** 2
+
+
 @jax.jit
 def group_estimates(y: Array, data: MarginalData) -> tuple[Array, Array, Array, Array]:
     """Mean and sd of theta, a and cut points of each group, stacked along the first axis."""
@@ -311,9 +325,14 @@ _total.defvjp(_total_forward, _total_backward)
 
 def log_prior(items: Items, used: Array) -> Array:
     """Log prior of the items, the change of coordinates included, up to a constant."""
+    return hierarchical_log_prior(items.log_a) + cut_log_prior(items, used)
+
+
+def cut_log_prior(items: Items, used: Array) -> Array:
+    """Log prior of the cut points, the change to log gaps included, up to a constant."""
     cuts = jnp.where(used, cut_points(items, used), 0.0)
     change = jnp.sum(jnp.where(used[:, 1:], items.log_gap, 0.0))
-    return hierarchical_log_prior(items.log_a) - 0.5 * jnp.sum((cuts / CUT_SD) ** 2) + change
+    return change - 0.5 * jnp.sum((cuts / CUT_SD) ** 2)
 
 
 def hierarchical_log_prior(log_a: Array) -> Array:

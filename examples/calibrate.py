@@ -45,3 +45,9 @@ for item in calibration.name_items(halves):
 # %% The verdicts
 for gate in calibration.judge(fit, (), calibration.Evidence(check, sets)):
     print(f"{gate.number:>2} {'pass' if gate.passed else 'HOLD'}  {gate.name}: {gate.reason}")
+
+# %% Draws, five hundred a chain: are unequal discriminations worth it? And a file for ArviZ
+posterior = calibration.fit(responses, seed=1, sampler=calibration.SamplerSettings(draws=500))
+for row in calibration.compare_models(posterior, responses, seed=1):
+    print(f"{row.model:20} {row.difference:9.1f} ± {row.difference_se:.1f}")
+print(calibration.to_inference_data(posterior).posterior.sizes)

@@ -18,8 +18,8 @@ from faststream_pubsub.errors import AcknowledgeError
 
 PATIENCE_SECONDS: Final = 60.0
 EXTENSION_PATIENCE_SECONDS: Final = 5.0
-# nothing waits for an ack but the service, which counts in seconds
-_REST_SECONDS: Final = 0.01
+# so that acks gather; longer, and the service's flow control waits for them
+_REST_SECONDS: Final = 0.002
 _TRANSIENT_PREFIX: Final = "TRANSIENT_"
 _DETAILS: Final = "grpc-status-details-bin"
 

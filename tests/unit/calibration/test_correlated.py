@@ -179,3 +179,26 @@ def test_what_cannot_be_correlated_is_refused_by_name(
         fit_correlated(answers(400, 1)[0], seed=0, traits=TRAITS)
     with pytest.raises(TooFewItemsError, match="trait ideas: one answer per respondent"):
         fit_correlated(answers(300, 1)[0], seed=0, traits=TRAITS)
+
+
+def test_odd_answers_give_finite_figures_and_their_notes(
+    known: tuple[Responses, np.ndarray],
+) -> None:
+    """p0 always at the top, p1 silent on values, the art items equal."""
+    counts = known[0].counts.copy()
+    counts[0, :, :2], counts[0, :, 2] = 0, 60
+    counts[1, 3] = 0
+    counts[:, 1] = counts[:, 0]
+    who, item, grade = (axis.ravel() for axis in np.indices(counts.shape))
+    names = np.array(known[0].respondents)[who]
+    odd = Responses.from_columns(
+        "f", names, np.array(ITEMS)[item], grade, count=counts.ravel(), items=ITEMS
+    )
+    settings = SamplerSettings(chains=4, warmup=200, draws=500, target_accept=0.75)
+    fit = fit_correlated(odd, seed=0, traits=TRAITS, sampler=settings)
+    assert all(np.isfinite(values[~np.isnan(values)]).all() for values in fit.draws.values())
+    assert not np.isnan(fit.draws["theta"]).any()
+    assert np.isfinite([fit.diagnostics.r_hat_max, fit.diagnostics.ess_tail_min]).all()
+    assert fit.theta.sd[1, 2] > 2 * np.median(fit.theta.sd[:, 2])
+    assert any("gave the highest category each time" in note for note in fit.notes)
+    assert any("items art1 and art2 have equal answers" in note for note in fit.notes)
