@@ -22,7 +22,7 @@ run: setup ## Run iteration 0 of the smoke profile; the report's path comes last
 	@$(NEXUS) run
 
 test: setup ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: setup ## Lint, types, import contracts, dependencies, spelling
 	$(BIN)/ruff format --check .

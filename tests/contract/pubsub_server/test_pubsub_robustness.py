@@ -205,10 +205,14 @@ async def test_idle_streams_cost_nobody_anything_and_leave_nothing(count):
         del stream, streams, reads, done
         runtime._tick()
         assert not runtime._listening
-        while left_over():  # noqa: ASYNC110 - the calls end when the loop gets to it
+        while left_over(runtime):  # noqa: ASYNC110 - the calls end when the loop gets to it
             await asyncio.sleep(0)
 
 
-def left_over():
+def left_over(runtime):
     gc.collect()
-    return [each for each in gc.get_objects() if isinstance(each, (Stream, Feed))]
+    return [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, (Stream, Feed)) and each._runtime is runtime
+    ]
