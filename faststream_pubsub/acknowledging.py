@@ -19,7 +19,7 @@ from faststream_pubsub.errors import AcknowledgeError
 PATIENCE_SECONDS: Final = 60.0
 EXTENSION_PATIENCE_SECONDS: Final = 5.0
 # so that acks gather; longer, and the service's flow control waits for them
-_REST_SECONDS: Final = 0.002
+_REST_SECONDS: Final = 0.001
 _TRANSIENT_PREFIX: Final = "TRANSIENT_"
 _DETAILS: Final = "grpc-status-details-bin"
 

@@ -24,7 +24,7 @@ from faststream_pubsub.config import (
 )
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.publisher import PubSubPublisherSpecification, PubSubPublisherUsecase
-from faststream_pubsub.settings import RetryPolicy, SubscriptionSettings
+from faststream_pubsub.settings import RetryPolicy, SubscriptionSettings, default_max_messages
 from faststream_pubsub.subscriber import PubSubSubscriber, PubSubSubscriberSpecification
 
 
@@ -50,7 +50,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
         autocreate: bool | None = None,
         autoupdate: bool | None = None,
         # this client
-        max_messages: int = 1_000,
+        max_messages: int | None = None,
         max_bytes: int = 100 * 1024 * 1024,
         max_workers: int = 1,
         max_lease_seconds: float = 3_600.0,
@@ -87,7 +87,8 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             autocreate: Create what is absent; None takes the broker's setting.
             autoupdate: Change a subscription that is there to what is declared; None takes the
                 broker's setting.
-            max_messages: Most messages leased at a time.
+            max_messages: Most messages leased at a time; by default 1,000, or four batches where
+                that is more.
             max_bytes: Most bytes leased at a time.
             max_workers: Most handlers running at a time; messages of one ordering key are
                 handled one after the other.
@@ -132,7 +133,9 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             max_delivery_attempts=max_delivery_attempts,
             autocreate=autocreate,
             autoupdate=autoupdate,
-            max_messages=max_messages,
+            max_messages=default_max_messages(batch=batch, max_batch_size=max_batch_size)
+            if max_messages is None
+            else max_messages,
             max_bytes=max_bytes,
             max_workers=max_workers,
             max_lease_seconds=max_lease_seconds,

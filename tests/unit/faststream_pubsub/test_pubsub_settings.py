@@ -46,6 +46,20 @@ def test_wrong_setting_is_an_error_at_declaration(setting, value, allowed):
 
 
 @pytest.mark.parametrize(
+    ("settings", "leased"),
+    [
+        ({}, 1_000),
+        ({"batch": True}, 1_000),
+        ({"batch": True, "max_batch_size": 500}, 2_000),
+        ({"batch": True, "max_batch_size": 1_000_000}, 1_000_000),
+        ({"batch": True, "max_batch_size": 500, "max_messages": 600}, 600),
+    ],
+)
+def test_some_batches_are_leased_ahead_unless_said_otherwise(settings, leased):
+    assert PubSubBroker().subscriber("topic", **settings).settings.max_messages == leased
+
+
+@pytest.mark.parametrize(
     ("settings", "told"),
     [
         ({"max_batch_size": 0}, "max_batch_size=0.*1 to 1000"),
