@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.broker import TEXT, server
+from benchmarks.brokers.common import TEXT, server_process
 from faststream_pubsub import PubSubBroker
 from faststream_pubsub.deliveries import Delivery
 
@@ -110,7 +110,7 @@ async def run(target: str, messages: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--messages", type=int, default=1_000_000)
-    with server() as target:
+    with server_process() as target:
         result = asyncio.run(run(target, parser.parse_args().messages))
     print(json.dumps(result, indent=2))
     return 0 if result["passed"] else 1
