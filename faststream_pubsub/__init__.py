@@ -11,7 +11,7 @@ from faststream_pubsub.errors import (
     PubSubError,
     TopologyError,
 )
-from faststream_pubsub.flow import PublishFlow
+from faststream_pubsub.flow import PublishBatching, PublishFlow
 from faststream_pubsub.message import PubSubBatchMessage, PubSubMessage
 from faststream_pubsub.response import PubSubPublishCommand, PubSubResponse
 from faststream_pubsub.router import PubSubPublisher, PubSubRoute, PubSubRouter
@@ -34,6 +34,7 @@ __all__ = (
     "PubSubResponse",
     "PubSubRoute",
     "PubSubRouter",
+    "PublishBatching",
     "PublishError",
     "PublishFlow",
     "RetryPolicy",

@@ -35,7 +35,7 @@ from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.connection import SERVICE_TARGET, Credentials, connect
 from faststream_pubsub.deliveries import Delivery
-from faststream_pubsub.flow import PublishFlow
+from faststream_pubsub.flow import PublishBatching, PublishFlow
 from faststream_pubsub.ids import make_correlation_id
 from faststream_pubsub.logs import make_pubsub_logger_state
 from faststream_pubsub.message import PubSubMessage
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 _PING_SECONDS = 5.0
 _FLUSH_SECONDS = 10.0
+_PUBLISH_BATCHING = PublishBatching()
 _PUBLISH_FLOW = PublishFlow()
 
 
@@ -73,6 +74,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         autocreate: bool = True,
         autoupdate: bool = False,
         publish_patience_seconds: float = 60.0,
+        publish_batching: PublishBatching = _PUBLISH_BATCHING,
         publish_flow: PublishFlow = _PUBLISH_FLOW,
         publish_compression_bytes: int | None = None,
         graceful_timeout: float | None = 15.0,
@@ -115,6 +117,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             autoupdate: Change subscriptions that are there to what is declared; else a difference
                 is told as a warning. What can't be changed is an error either way.
             publish_patience_seconds: How long a publish is tried again after transient errors.
+            publish_batching: When a publish request is sent: messages, bytes, latency.
             publish_flow: Limits of what is published and not confirmed yet, and what happens there.
             publish_compression_bytes: Compress publish requests of this size and above with gzip:
                 less traffic for more CPU. None compresses none.
@@ -157,6 +160,7 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         self._credentials = credentials
         self._publish_options: dict[str, Any] = {
             "publish_patience_seconds": publish_patience_seconds,
+            "publish_batching": publish_batching,
             "publish_flow": publish_flow,
             "publish_compression_bytes": publish_compression_bytes,
         }

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -11,13 +12,16 @@ Item = TypeVar("Item")
 class Coalescer(Generic[Item]):
     """Sends what is waiting in one call; what comes while it is in flight goes with the next.
 
-    Alone, an item leaves at once; under load, batches grow by themselves, and once there are more
-    items than go into one call, further calls are in flight at the same time if that is allowed.
-    With one in flight, the order of items is the order of calls. Tasks live only as long as there
-    is something to send.
+    Alone, an item leaves at once, unless it is to wait for others; under load, batches grow by
+    themselves, and once there are more items than go into one call, further calls are in flight
+    at the same time if that is allowed. With one in flight, the order of items is the order of
+    calls. Tasks live only as long as there is something to send.
     """
 
     __slots__ = (
+        "_flushing",
+        "_full",
+        "_linger_seconds",
         "_max_in_flight",
         "_max_items",
         "_max_weight",
@@ -26,6 +30,7 @@ class Coalescer(Generic[Item]):
         "_tasks",
         "_waiting",
         "_weigh",
+        "_weight",
     )
 
     def __init__(
@@ -36,6 +41,7 @@ class Coalescer(Generic[Item]):
         weigh: Callable[[Item], int] | None = None,
         max_weight: int = 0,
         rest_seconds: float = 0.0,
+        linger_seconds: float = 0.0,
         max_in_flight: int = 1,
     ) -> None:
         """Prepare an idle coalescer.
@@ -46,6 +52,8 @@ class Coalescer(Generic[Item]):
             weigh: Weight of an item, bytes for instance; None if only the count matters.
             max_weight: Most weight in one call, if there is more than one item.
             rest_seconds: Pause after a call, so that more items gather for the next.
+            linger_seconds: How long a call waits for more items before it is sent, unless it is
+                full, or flushed.
             max_in_flight: Most calls at a time.
         """
         self._send = send
@@ -53,6 +61,10 @@ class Coalescer(Generic[Item]):
         self._weigh = weigh
         self._max_weight = max_weight
         self._rest_seconds = rest_seconds
+        self._linger_seconds = linger_seconds
+        self._full = asyncio.Event()
+        self._flushing = False
+        self._weight = 0  # of what waits; counted only where that lingers
         self._waiting: deque[Item] = deque()
         self._max_in_flight = max_in_flight
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,6 +77,8 @@ class Coalescer(Generic[Item]):
     def add(self, item: Item) -> None:
         """Queue one item."""
         self._waiting.append(item)
+        if self._linger_seconds:
+            self._count((item,))
         if not self._tasks or len(self._waiting) > self._max_items:
             self._begin()
 
@@ -73,6 +87,8 @@ class Coalescer(Generic[Item]):
         if not items:
             return
         self._waiting.extend(items)
+        if self._linger_seconds:
+            self._count(items)
         if not self._tasks or len(self._waiting) > self._max_items:
             self._begin()
 
@@ -80,12 +96,18 @@ class Coalescer(Generic[Item]):
         """Take back what has not been sent yet."""
         taken = list(self._waiting)
         self._waiting.clear()
+        self._weight = 0
         return taken
 
     async def flush(self) -> None:
-        """Wait until everything that was queued has been sent."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+        """Send everything that was queued, and wait until that is done."""
+        self._flushing = True
+        self._full.set()
+        try:
+            while self._tasks:
+                await asyncio.wait(tuple(self._tasks))
+        finally:
+            self._flushing = False
 
     async def abort(self) -> None:
         """Drop what waits and cancel what is in flight."""
@@ -104,12 +126,32 @@ class Coalescer(Generic[Item]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
+                if self._linger_seconds and not await self._linger():
+                    break
                 await self._send(self._next_batch())
                 if self._rest_seconds:
                     await asyncio.sleep(self._rest_seconds)
         finally:
             # a callback would be too late for what is added before it runs
             self._tasks -= {asyncio.current_task()}
+
+    async def _linger(self) -> bool:
+        """Wait for more; False if another call has taken what waited."""
+        self._full.clear()
+        if not (self._flushing or self._is_full()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._linger_seconds):
+                    await self._full.wait()
+        return bool(self._waiting)
+
+    def _count(self, items: Iterable[Item]) -> None:
+        if self._weigh is not None:
+            self._weight += sum(map(self._weigh, items))
+        if self._is_full():
+            self._full.set()
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= self._max_items or 0 < self._max_weight <= self._weight
 
     def _next_batch(self) -> list[Item]:
         waiting = self._waiting
@@ -124,4 +166,6 @@ class Coalescer(Generic[Item]):
             if weight > self._max_weight:
                 break
             batch.append(waiting.popleft())
+        if self._linger_seconds:
+            self._weight -= sum(map(self._weigh, batch))
         return batch

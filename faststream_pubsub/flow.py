@@ -1,15 +1,45 @@
-"""How much may be on its way to the service at a time."""
+"""How much goes to the service in one request, and how much may be on its way at a time."""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from faststream.exceptions import SetupError
 
+from faststream_pubsub import wire
 from faststream_pubsub.errors import FlowControlError
+from faststream_pubsub.settings import check_range
 
 Item = TypeVar("Item")
+
+
+# what a request adds around its messages stays far below the difference
+MAX_BATCH_BYTES: Final = wire.MAX_REQUEST_BYTES - 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishBatching:
+    """When a publish request is sent: as soon as one of these is reached.
+
+    Concurrent publications share requests even without a latency: what comes while a request is
+    in flight goes with the next.
+
+    Attributes:
+        max_messages: Messages in a request, 1 to 1,000.
+        max_bytes: Bytes of messages in a request. A message that is bigger by itself goes alone.
+        max_latency_seconds: How long a message waits for others at most, 0 to 60; 0: not at all.
+    """
+
+    max_messages: int = wire.MAX_PUBLISH_MESSAGES
+    max_bytes: int = MAX_BATCH_BYTES
+    max_latency_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        name = "publish_batching"
+        check_range(f"{name}.max_messages", self.max_messages, 1, wire.MAX_PUBLISH_MESSAGES)
+        check_range(f"{name}.max_bytes", self.max_bytes, 1, MAX_BATCH_BYTES)
+        check_range(f"{name}.max_latency_seconds", self.max_latency_seconds, 0, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from faststream_pubsub import wire
 from faststream_pubsub.client import PubSubClient, with_retry
 from faststream_pubsub.coalescer import Coalescer
 from faststream_pubsub.errors import InvalidMessageError, PublishError
-from faststream_pubsub.flow import FlowGate, PublishFlow
+from faststream_pubsub.flow import MAX_BATCH_BYTES, FlowGate, PublishBatching, PublishFlow
 from faststream_pubsub.wire import Proto
 
 MAX_ATTRIBUTES: Final = 100
@@ -20,8 +20,6 @@ MAX_ATTRIBUTE_KEY_BYTES: Final = 256
 MAX_ATTRIBUTE_VALUE_BYTES: Final = 1_024
 MAX_ORDERING_KEY_BYTES: Final = 1_024
 _MANY_LANES: Final = 1_000
-# what the request adds around its messages stays far below this
-_BATCH_BYTES: Final = wire.MAX_REQUEST_BYTES - 100_000
 # the server has the next request while this client reads the answer to the last
 _IN_FLIGHT: Final = 4
 _PUBLISH_TIMEOUT_SECONDS: Final = 60.0
@@ -99,6 +97,7 @@ class MessagePublisher:
         *,
         autocreate: bool,
         patience_seconds: float,
+        batching: PublishBatching,
         flow: PublishFlow,
         compression_bytes: int | None,
     ) -> None:
@@ -108,12 +107,14 @@ class MessagePublisher:
             client: The connection.
             autocreate: Create topics that are absent.
             patience_seconds: How long to try again after transient errors.
+            batching: What goes into one request.
             flow: Limits of what is not confirmed yet.
             compression_bytes: Requests of this size and above are compressed with gzip; None
                 compresses none.
         """
         self._client = client
         self._gate: FlowGate[_Outgoing] = FlowGate(flow, self._begin)
+        self._batching = batching
         self._compression_bytes = compression_bytes
         self._autocreate = autocreate
         self._patience_seconds = patience_seconds
@@ -182,9 +183,10 @@ class MessagePublisher:
                 self._sweep()
             lane = Coalescer(
                 partial(self._send, topic, ordering_key),
-                max_items=wire.MAX_PUBLISH_MESSAGES,
+                max_items=self._batching.max_messages,
                 weigh=_size_bytes,
-                max_weight=_BATCH_BYTES,
+                max_weight=self._batching.max_bytes,
+                linger_seconds=self._batching.max_latency_seconds,
                 max_in_flight=1 if ordering_key else _IN_FLIGHT,
             )
             self._lanes[topic, ordering_key] = lane
@@ -262,7 +264,7 @@ class MessagePublisher:
 def _prepare(topic: str, message: Proto) -> _Outgoing:
     data = message.SerializeToString()
     size_bytes = len(data)
-    if size_bytes > _BATCH_BYTES:
+    if size_bytes > MAX_BATCH_BYTES:
         raise InvalidMessageError(
             f"a message of {size_bytes:,} bytes does not fit a publish request of "
             f"{wire.MAX_REQUEST_BYTES:,} bytes: send a reference to the data instead.",

@@ -11,7 +11,7 @@ from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.drift import Difference, changeable_differences, fixed_differences, told
 from faststream_pubsub.errors import TopologyError
-from faststream_pubsub.flow import PublishFlow
+from faststream_pubsub.flow import PublishBatching, PublishFlow
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.publishing import MessagePublisher
 from faststream_pubsub.pulling import Handler, Log, Pulling, Source
@@ -96,6 +96,7 @@ class PubSubService:
         *,
         autocreate: bool,
         publish_patience_seconds: float,
+        publish_batching: PublishBatching,
         publish_flow: PublishFlow,
         publish_compression_bytes: int | None,
     ) -> None:
@@ -105,6 +106,7 @@ class PubSubService:
             client,
             autocreate=autocreate,
             patience_seconds=publish_patience_seconds,
+            batching=publish_batching,
             flow=publish_flow,
             compression_bytes=publish_compression_bytes,
         )

@@ -9,7 +9,7 @@ import pytest
 from faststream_pubsub import PubSubBroker, RetryPolicy, TopologyError
 from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.connection import Address, connect
-from faststream_pubsub.flow import PublishFlow
+from faststream_pubsub.flow import PublishBatching, PublishFlow
 from faststream_pubsub.service import PubSubService, Rights
 from faststream_pubsub.wire import GetSubscriptionRequest, Subscription
 
@@ -116,6 +116,7 @@ async def test_the_permission_for_dead_letters_is_told_on_the_service(embedded_t
         client,
         autocreate=True,
         publish_patience_seconds=1,
+        publish_batching=PublishBatching(),
         publish_flow=PublishFlow(),
         publish_compression_bytes=None,
     )

@@ -6,7 +6,13 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from faststream_pubsub import FlowControlError, InvalidMessageError, PublishError, PublishFlow
+from faststream_pubsub import (
+    FlowControlError,
+    InvalidMessageError,
+    PublishBatching,
+    PublishError,
+    PublishFlow,
+)
 from faststream_pubsub.annotations import PubSubMessage as Message
 from faststream_pubsub.wire import PublishRequest
 
@@ -51,6 +57,28 @@ async def test_publishers_wait_for_room(bench, name):
     assert len(set(ids)) == 80
     assert sum(at_once) == 80
     assert max(at_once) == 10
+
+
+async def test_messages_wait_for_others_of_their_request(bench, name):
+    broker = bench.broker(publish_batching=PublishBatching(max_messages=5, max_latency_seconds=60))
+    at_once: list[int] = []
+
+    def counted(publish):
+        async def call(request, **options):
+            at_once.append(len(PublishRequest.FromString(request).messages))
+            return await publish(request, **options)
+
+        return call
+
+    async with bench.running(broker):
+        await asyncio.gather(*(broker.publish("makes the topic", topic=name) for _ in range(5)))
+        wrap_publish(broker, counted)
+        waiting = [asyncio.create_task(broker.publish(n, topic=name)) for n in range(7)]
+        for task in waiting[:5]:
+            await task
+        assert at_once == [5]
+    assert [await task for task in waiting[5:]]
+    assert at_once == [5, 2]
 
 
 async def test_full_publisher_raises_when_asked_to(bench, name):

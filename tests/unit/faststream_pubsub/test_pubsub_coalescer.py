@@ -14,6 +14,10 @@ class Line:
         self.calls.append(batch)
         await self.gate.acquire()
 
+    async def called(self, calls):
+        while len(self.calls) < calls:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0)
+
     async def let_through(self, calls):
         for _ in range(calls):
             self.gate.release()
@@ -113,3 +117,50 @@ async def test_items_after_an_abort_are_sent():
     await line.let_through(1)
     await coalescer.flush()
     assert line.calls == [[2]]
+
+
+async def test_items_wait_for_others_until_a_call_is_full():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=3, linger_seconds=3_600)
+    for item in range(2):
+        coalescer.add(item)
+        await asyncio.sleep(0)
+    assert line.calls == []
+    coalescer.add(2)
+    await line.called(1)
+    assert line.calls == [[0, 1, 2]]
+    await line.let_through(1)
+    await coalescer.flush()
+
+
+async def test_items_wait_for_others_until_a_call_is_heavy():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=9, weigh=len, max_weight=5, linger_seconds=3_600)
+    for item in ("aa", "bbb", "cc", "ddd"):
+        coalescer.add(item)
+    await line.let_through(2)
+    await line.called(2)
+    assert line.calls == [["aa", "bbb"], ["cc", "ddd"]]
+    await coalescer.flush()
+
+
+async def test_items_wait_no_longer_than_they_should():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=9, linger_seconds=0.001)
+    await line.let_through(1)
+    coalescer.add(1)
+    await line.called(1)
+    await coalescer.flush()
+    assert line.calls == [[1]]
+
+
+async def test_a_flush_waits_for_no_others():
+    line = Line()
+    coalescer = Coalescer(line.send, max_items=9, linger_seconds=3_600)
+    await line.let_through(2)
+    coalescer.extend([1, 2])
+    await coalescer.flush()
+    coalescer.add(3)
+    await asyncio.sleep(0)
+    await coalescer.flush()
+    assert line.calls == [[1, 2], [3]]

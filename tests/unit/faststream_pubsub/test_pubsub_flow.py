@@ -2,7 +2,7 @@ import pytest
 from faststream.exceptions import SetupError
 
 from faststream_pubsub import FlowControlError, PublishFlow
-from faststream_pubsub.flow import FlowGate
+from faststream_pubsub.flow import FlowGate, PublishBatching
 
 
 def gate(begun=None, **limits):
@@ -81,3 +81,16 @@ def test_full_gate_raises_or_ignores():
 def test_wrong_limit_is_an_error(limits, told):
     with pytest.raises(SetupError, match=told):
         PublishFlow(**limits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"max_messages": 1_001}, "max_messages=1001.*1 to 1000"),
+        ({"max_bytes": 0}, "max_bytes=0.*1 to"),
+        ({"max_latency_seconds": 61}, "max_latency_seconds=61.*0 to 60"),
+    ],
+)
+def test_wrong_batching_is_an_error_at_declaration(settings, told):
+    with pytest.raises(SetupError, match=rf"publish_batching\.{told}"):
+        PublishBatching(**settings)
