@@ -7,7 +7,9 @@ Truths come from the stated prior. Data in which a category was not seen are dra
 choice looks at the data alone, so ranks stay uniform. Up to 64 respondents theta is sampled, with
 more it is integrated out: each way has its own run. With ``--correlated`` items w and x share a
 trait, y and z have their own, and the correlations are LKJ(2)'s. Prints a line of JSON per
-parameter: the chi-squared p-value over ten bins, and the ECDF's largest distance with its 99% band.
+parameter: the chi-squared p-value over ten bins, and the ECDF's largest distance with its 99% band;
+then, for all parameters at once (Bonferroni), which leave the band and the smallest p-value. Data
+that are refused are counted and left out: that too is decided by the data alone.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from scipy import stats  # noqa: E402  # after JAX's settings
 from calibration import density, grm  # noqa: E402
 from calibration.correlated import fit_correlated  # noqa: E402
 from calibration.data import Responses  # noqa: E402
+from calibration.errors import CalibrationError  # noqa: E402
 from calibration.results import SamplerSettings  # noqa: E402
 
 ITEMS = ("w", "x", "y", "z")
@@ -95,15 +98,34 @@ def ranks(
     return found
 
 
-def verdict(name: str, values: list[int]) -> dict[str, object]:
+def verdict(values: list[int]) -> dict[str, float]:
     ordered = np.sort((np.array(values) + 0.5) / (RANKS + 1))
     observed = np.histogram(values, np.linspace(0, RANKS + 1, 11))[0]
-    distance = stats.kstest(ordered, "uniform").statistic
     return {
-        "parameter": name,
         "chi2_p": round(float(stats.chisquare(observed).pvalue), 4),
-        "ecdf_distance": round(float(distance), 3),
-        "ecdf_band": round(float(stats.kstwo.ppf(0.99, len(values))), 3),
+        "ecdf_distance": round(float(stats.kstest(ordered, "uniform").statistic), 3),
+        "ecdf_band": band(0.99, len(values)),
+    }
+
+
+def band(level: float, replications: int) -> float:
+    """How far the ECDF of uniform ranks stays from the diagonal (Kolmogorov)."""
+    return round(float(stats.kstwo.ppf(level, replications)), 3)
+
+
+def together(table: dict[str, dict[str, float]], used: int, refused: int) -> dict[str, object]:
+    outer = band(1 - 0.01 / len(table), used)
+    smallest = min(row["chi2_p"] for row in table.values())
+    return {
+        "replications": used,
+        "refused": refused,
+        "parameters": len(table),
+        "outside_own_band": [
+            n for n, row in table.items() if row["ecdf_distance"] > band(0.99, used)
+        ],
+        "band_of_all": outer,
+        "outside_band_of_all": [n for n, row in table.items() if row["ecdf_distance"] > outer],
+        "smallest_chi2_p_of_all": round(min(1.0, smallest * len(table)), 4),
     }
 
 
@@ -116,18 +138,23 @@ def main() -> None:
     parser.add_argument("--correlated", action="store_true")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
-    table: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}
+    refused = 0
     for replication in range(options.replications):
-        drawn = truth_and_data(rng, options.respondents, options.answers, options.correlated)
-        for name, rank in ranks(*drawn, replication, options.correlated).items():
-            table.setdefault(name, []).append(rank)
-    lines = [verdict(name, values) for name, values in table.items()]
-    for line in lines:
-        print(json.dumps(line))
-    outside = [
-        str(line["parameter"]) for line in lines if line["ecdf_distance"] > line["ecdf_band"]
-    ]  # type: ignore[operator]  # both are floats
-    print(json.dumps({"replications": options.replications, "outside_band": outside}))
+        truth, data = truth_and_data(rng, options.respondents, options.answers, options.correlated)
+        seed = options.seed * options.replications + replication
+        try:
+            ranked = ranks(truth, data, seed, options.correlated)
+        except CalibrationError as error:
+            refused += 1
+            print(json.dumps({"replication": replication, "refused": str(error)}))
+            continue
+        for name, rank in ranked.items():
+            found.setdefault(name, []).append(rank)
+    table = {name: verdict(values) for name, values in found.items()}
+    for name, row in table.items():
+        print(json.dumps({"parameter": name, **row}))
+    print(json.dumps(together(table, options.replications - refused, refused)))
 
 
 if __name__ == "__main__":
