@@ -1,6 +1,8 @@
 """Seek: what is acknowledged is set to what it was, by a time or by a snapshot.
 
-Source: Cloud Pub/Sub documentation, "Replay and purge messages". Pure, like the state machine.
+What is unacknowledged then is delivered again, whatever is out at the time: an ack of a delivery
+from before the seek does not count. Source: Cloud Pub/Sub documentation, "Replay and purge messages".
+Pure, like the state machine.
 """
 
 from collections.abc import Iterable, Mapping
@@ -75,6 +77,4 @@ def _seek(
         state.changes.append(DropAck(seq, subscription.number))
         if seq < subscription.start:
             state.changes.append(PutOwed(seq, subscription.number))
-    if back:
-        again = [*backlog.entries, *back]
-        backlog.refill(held[seq] for seq in sorted(again))
+    backlog.refill(held[seq] for seq in sorted([*backlog.entries, *back]))

@@ -236,6 +236,21 @@ class TestSeek:
         seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
         assert world.bodies(now=10) == ["1", "2", "3"]
 
+    def test_delivers_again_what_is_out(self, world):
+        world.publish("out", "acked late", now=5)
+        leases = world.take()
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        world.ack(leases[1])
+        assert world.bodies(now=10) == ["out", "acked late"]
+
+    def test_late_ack_still_counts_for_deliveries_after_it(self, world):
+        world.publish("x", now=5)
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        (lease,) = world.take(now=10)
+        world.state.tick(now=100)
+        world.ack(lease)
+        assert world.bodies(now=100) == []
+
     def test_snapshot_of_a_deleted_topic_is_refused(self, world):
         world.state.delete_topic(TOPIC)
         request = protos.CreateSnapshotRequest(name=SNAPSHOT, subscription=FIRST)
