@@ -126,7 +126,7 @@ class _Api:
 
     async def __call__(self, http: Request) -> Response:
         try:
-            binding, resource = self._find(http.method, http.scope["path"])
+            binding, resource = self._find(_verb(http), http.scope["path"])
             body = await _read(http) if binding.body else b""
             request = binding.request(resource, http.query_params.multi_items(), body)
             answer = await _unless_disconnected(http, binding.method.call(request, None))
@@ -143,6 +143,13 @@ class _Api:
             if resource is not None:
                 return binding, resource
         raise NotFoundError(f"{verb} {path} is not served by embedded_pubsub.")
+
+
+def _verb(http: Request) -> str:
+    """Give the method that is meant: HTTP stacks that can't send PATCH put it in a header."""
+    if http.method != "POST":
+        return http.method
+    return http.headers.get("x-http-method-override", "POST").upper()
 
 
 async def _read(http: Request) -> bytes:

@@ -165,7 +165,9 @@ class Stream:
 def _check_later(request: Proto) -> None:
     for field in _FIRST_ONLY:
         if getattr(request, field):
-            raise InvalidArgumentError(f"{field}: must be set in the first request of a stream only.")
+            raise InvalidArgumentError(
+                f"{field}: must be set in the first request of a stream only."
+            )
 
 
 def _check_deadline(seconds: int) -> None:

@@ -136,6 +136,15 @@ def test_official_clients_manage_schemas_and_policies(client, pubsub):
     assert publisher.get_iam_policy(request=request) == kept
 
 
+def test_method_may_be_in_a_header(http, pubsub):
+    pubsub.create()
+    path = f"/v1/{pubsub.topic}"
+    body = {"topic": {"labels": {"a": "b"}}, "updateMask": "labels"}
+    assert http("POST", path, body)[0] == 404
+    overridden = {"X-HTTP-Method-Override": "PATCH"}
+    assert http("POST", path, body, **overridden)[1]["labels"] == {"a": "b"}
+
+
 def test_bytes_are_base64(http, pubsub):
     pubsub.create()
     data = base64.b64encode(b"\xff\x00").decode()
