@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -93,3 +94,35 @@ def test_java(server, tmp_path):
     assert built.returncode == 0, built.stderr
     command = [java, "-cp", f"{tmp_path}{os.pathsep}{classpath}", "Conformance"]
     assert outcomes(command, server) == dict.fromkeys(JAVA_CHECKS, "passed")
+
+
+CPP_CHECKS = NODE_CHECKS - {"exactlyOnce", "iam"}  # not to be had through version 1's clients
+CPP_PACKAGE = "google_cloud_cpp_pubsub"
+
+
+def test_cpp(server, tmp_path):
+    compiler, pkg_config = shutil.which("g++"), shutil.which("pkg-config")
+    if compiler is None or pkg_config is None or not _flags(pkg_config, "--exists").ok:
+        pytest.skip(f"google-cloud-cpp is not installed: g++, pkg-config and {CPP_PACKAGE}")
+    program = tmp_path / "conformance"
+    source = str(HERE / "cpp" / "conformance.cc")
+    flags = [_flags(pkg_config, wanted).words for wanted in ("--cflags", "--libs")]
+    built = subprocess.run(
+        [compiler, "-std=c++17", *flags[0], source, "-o", str(program), *flags[1], "-pthread"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    assert outcomes([str(program)], server) == dict.fromkeys(CPP_CHECKS, "passed")
+
+
+class Flags(NamedTuple):
+    ok: bool
+    words: list[str]
+
+
+def _flags(pkg_config, wanted):
+    command = [pkg_config, wanted, CPP_PACKAGE]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Flags(asked.returncode == 0, asked.stdout.split())
