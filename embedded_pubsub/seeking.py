@@ -66,6 +66,7 @@ def _seek(
     wanted: set[int],
     now: float,
 ) -> None:
+    state.use(subscription, now)
     backlog = subscription.backlog
     for seq in [seq for seq in backlog.entries if seq not in wanted]:
         backlog.settle(backlog.entries[seq])

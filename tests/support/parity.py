@@ -113,7 +113,12 @@ class Rest:
     """Calls a server's methods by their HTTP bindings, as official clients put them together."""
 
     def __init__(self, target: str) -> None:
-        self._http = httpx.Client(base_url=f"http://{target}", timeout=HTTP_SECONDS)
+        # A connection each: the emulator's are of no use after some of its refusals.
+        self._http = httpx.Client(
+            base_url=f"http://{target}",
+            timeout=HTTP_SECONDS,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     def __call__(self, method: Method, request: Mapping[str, Any]) -> Document:
         for http in method.http:
