@@ -396,7 +396,10 @@ linked, all else is in our words.
 What the probe found to be *ours* is mended: labels were not checked; ids with `Goog` were refused
 as if they began with `goog`; an ack id twice in one request failed on exactly-once subscriptions; a
 push endpoint did not show its version; an update could clear a snapshot's expire time; a rollback
-without a revision was NOT_FOUND, and the deletion of a schema's only revision FAILED_PRECONDITION.
+without a revision was NOT_FOUND, and the deletion of a schema's only revision FAILED_PRECONDITION;
+messages that were out at a seek waited for their leases to end. Over HTTP: an id with a colon was
+NOT_FOUND, update masks in snake case were refused, bytes that are no base64 were read in part, a
+parameter given twice counted the second time.
 """
 
 

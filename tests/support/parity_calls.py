@@ -584,7 +584,7 @@ BODIES = {
 }  # fmt: skip
 PUBLISHED = {
     "base64": "_-8=", "standard base64": "/+8=", "base64 without padding": "_-8",
-    "standard base64 without padding": "/+8", "no base64": "%%%",
+    "standard base64 without padding": "/+8", "no base64": "%%%", "plain text": "hello, world",
     "base64 with a newline": "eA==\\n",
 }  # fmt: skip
 NUMBERS = {
