@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m embedded_pubsub", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8085, help="0 takes a free one")
-    parser.add_argument("--rest-port", type=int, help="serve REST there; 0 takes a free one")
+    parser.add_argument("--rest-port", type=int, help="serve REST there, may be --port")
     parser.add_argument(
         "--allow-remote", action="store_true", help="listen on an address that is not loopback"
     )

@@ -183,7 +183,8 @@ def emulator(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8085,
     rest_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve REST there; 0 takes a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve REST there, may be --port; 0 takes a free one."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Keep everything in this folder.")] = None,
     in_memory: Annotated[
