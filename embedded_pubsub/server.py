@@ -1,6 +1,7 @@
 """The server: a store, a state machine that runs, and gRPC in front."""
 
 import ipaddress
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -185,9 +186,12 @@ class Server:
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        # gRPC would only say that it failed, and that twice.
+        socket.create_server((host, port), family=family).close()
         return int(server.add_insecure_port(f"{_in_url(host)}:{port}"))
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         raise OSError(f"{host}:{port}: can't listen there: {error}") from error
 
 
