@@ -101,6 +101,7 @@ class OnePort:
         """Listen; raises OSError where that is not possible."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Client(self), host, port)
+        self.port: int = self._server.sockets[0].getsockname()[1]
 
     def close(self) -> None:
         """Let go of the port and of every connection."""

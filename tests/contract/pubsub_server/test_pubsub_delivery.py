@@ -45,7 +45,9 @@ class Streamed:
     def __init__(self, pubsub, **first):
         self._requests = queue.SimpleQueue()
         self.send(subscription=pubsub.subscription, stream_ack_deadline_seconds=60, **first)
-        self.responses = pubsub.subscriber.streaming_pull(iter(self._requests.get, None))
+        self.responses = pubsub.subscriber.streaming_pull(
+            iter(self._requests.get, None), timeout=WAIT_SECONDS
+        )
 
     def send(self, **fields):
         self._requests.put(StreamingPullRequest(**fields))
