@@ -54,6 +54,7 @@ class Backlog:
         self.exhausted: list[Entry] = []
         self._number = number
         self._delivery_numbers = delivery_numbers
+        self._first_delivery = 0
         self._ready: deque[Entry | OrderedKey] = deque()
         self._delayed: list[tuple[float, int, Entry | OrderedKey]] = []
         self._timers: list[tuple[float, int, Lease]] = []
@@ -182,7 +183,8 @@ class Backlog:
             pass
 
     def refill(self, messages: Iterable[Message]) -> None:
-        """Start over with these messages, in this order; every lease is void."""
+        """Start over with these messages, in this order; every lease is void, late acks too."""
+        self._first_delivery = next(self._delivery_numbers)
         if self.log is not None:
             self.log.go_to_end()
         for lease in list(self.leases.values()):
@@ -260,8 +262,8 @@ class Backlog:
     def _acknowledge_late(self, ack_id: str) -> None:
         if self.policy.exactly_once:
             return
-        subscription, seq, _ = parse_ack_id(ack_id)
-        if subscription != self._number:
+        subscription, seq, delivery = parse_ack_id(ack_id)
+        if subscription != self._number or delivery < self._first_delivery:
             return
         entry = self.entries.get(seq)
         if entry is not None and entry.key is None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from embedded_pubsub import limits
-from embedded_pubsub.changes import PutAck, PutAttempt, PutUse
+from embedded_pubsub.changes import PutAck, PutAttempt
 from embedded_pubsub.errors import StaleAckIdError
 from embedded_pubsub.leases import Consumer, Entry, Lease, parse_ack_id
 from embedded_pubsub.log import Message
@@ -27,7 +27,7 @@ class Leasing(Snapshots):
         max_bytes: int,
     ) -> list[Lease]:
         """Lease messages of a subscription to a consumer."""
-        subscription.used = now
+        self.use(subscription, now)
         leases = subscription.backlog.take(consumer, now, max_messages, max_bytes)
         if subscription.backlog.policy.max_delivery_attempts:
             number = subscription.number
@@ -49,6 +49,7 @@ class Leasing(Snapshots):
                 are settled.
         """
         _check_ack_ids(subscription, ack_ids)
+        self.use(subscription, now)
         if subscription.backlog.policy.exactly_once:
             ack_ids = list(dict.fromkeys(ack_ids))
         stale = subscription.backlog.acknowledge(ack_ids, now)
@@ -72,6 +73,7 @@ class Leasing(Snapshots):
         for value in seconds:
             limits.check_range("ack_deadline_seconds", value, 0, limits.MAX_ACK_DEADLINE_SECONDS)
         _check_ack_ids(subscription, ack_ids)
+        self.use(subscription, now)
         backlog = subscription.backlog
         pairs = zip(ack_ids, seconds, strict=True)
         stale = [a for a, value in pairs if not backlog.modify_deadline(a, value, now)]
@@ -92,8 +94,9 @@ class Leasing(Snapshots):
             now: The time, in seconds.
             consumed: The subscriptions that somebody waits for messages of.
         """
-        for subscription in consumed:
-            subscription.used = now
+        new = (each for each in self.subscriptions.values() if each.used is None)
+        for subscription in [*consumed, *new]:
+            self.use(subscription, now)
         for subscription in [s for s in self.subscriptions.values() if s.is_unused(now)]:
             self.delete_subscription(subscription.config.name)
         for topic in self.topics.values():
@@ -101,8 +104,6 @@ class Leasing(Snapshots):
                 self.release(topic.retained.take_before(now - topic.retention_seconds()))
         for subscription in self.subscriptions.values():
             self._expire_messages(subscription, now - subscription.retention_seconds())
-            if subscription.must_save_use():
-                self._save_use(subscription)
         for name, snapshot in list(self.snapshots.items()):
             if limits.seconds_of(snapshot.config.expire_time) <= now:
                 self.delete_snapshot(name)
@@ -138,11 +139,6 @@ class Leasing(Snapshots):
         settled, backlog.settled = backlog.settled, []
         self._settle(subscription, settled, retain=False)
         self.forget(subscription.retained, before)
-
-    def _save_use(self, subscription: SubscriptionState) -> None:
-        if subscription.used is not None:
-            subscription.used_saved = subscription.used
-            self.changes.append(PutUse(subscription.number, subscription.used))
 
     def _forward(self, subscription: SubscriptionState, entry: Entry, now: float) -> None:
         """Publish a message that failed too often to the dead-letter topic."""

@@ -22,6 +22,8 @@ th,td{text-align:left;padding:.3rem .7rem;border-bottom:1px solid #8884;vertical
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}td:first-child{font-weight:600}
 i{font:12px system-ui,sans-serif;border:1px solid #8888;border-radius:.6rem;padding:0 .45rem;
 margin-left:.35rem;white-space:nowrap}.wait{background:#e8a01c33}p,footer{opacity:.7}
+@media(max-width:40rem){th,td{padding:.3rem}th{white-space:normal!important;font-size:.8rem}
+td:not(.n){overflow-wrap:anywhere;min-width:8.5rem}}
 """
 
 
@@ -148,12 +150,12 @@ _RETAINED = _Column("retained", _count("retained_messages"))
 _TABLES = {
     "subscriptions": (
         _Column("subscription", _name("subscription", badges=True), number=False),
-        _Column("topic", _name("topic"), number=False),
         _Column("backlog", _count("backlog")),
         _Column("oldest unacked", _age),
         _Column("leases", _count("leases")),
         _Column("consumers", _count("consumers")),
         _RETAINED,
+        _Column("topic", _name("topic"), number=False),
     ),
     "topics": (
         _Column("topic", _name("topic"), number=False),

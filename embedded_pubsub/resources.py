@@ -12,7 +12,7 @@ from embedded_pubsub.log import Cursor, Log, Message
 from embedded_pubsub.protos import Proto
 
 USED_EVERY_SECONDS = 3600.0
-"""How exactly the store knows when a subscription was last used; a policy allows a day at least."""
+"""By how much the store may know too little of when a subscription was last used."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +46,9 @@ class TopicState:
 class SubscriptionState:
     """A subscription: its settings, what it owes, and the acknowledged messages that it retains.
 
-    `used` is when somebody last took, or waited for, its messages, `used_saved` what the store
-    knows of it; None until that is known. `armed` is when its next deadline is looked at.
+    `used` is when somebody last did something with it (after a restart: at the latest),
+    `used_saved` what the store knows of it; None until that is known. `armed` is when its next
+    deadline is looked at.
     """
 
     number: int
@@ -64,16 +65,10 @@ class SubscriptionState:
 
     def is_unused(self, now: float) -> bool:
         """Tell whether nobody used it for as long as its expiration policy allows."""
-        if self.used is None:
-            self.used = now
         policy = self.config.expiration_policy
-        return policy.HasField("ttl") and now - self.used > limits.seconds_of(policy.ttl)
-
-    def must_save_use(self) -> bool:
-        """Tell whether the store knows too little of when it was used."""
-        if self.used is None:
+        if self.used is None or not policy.HasField("ttl"):
             return False
-        return self.used_saved is None or self.used - self.used_saved >= USED_EVERY_SECONDS
+        return now - self.used > limits.seconds_of(policy.ttl)
 
     def retention_seconds(self) -> float:
         """Give for how long unacknowledged messages (and retained ones) are kept."""

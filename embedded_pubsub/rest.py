@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import Default as DefaultPool
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -47,6 +48,8 @@ _SYSTEM_PARAMETERS = frozenset({
     "$.xgafv", "$alt", "access_token", "alt", "callback", "fields", "key", "oauth_token",
     "prettyPrint", "quotaUser", "uploadType", "upload_protocol",
 })  # fmt: skip
+_MASK_NAMES = ("updateMask", "update_mask")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _VARIABLE = re.compile(r"\{([^=]+)=([^}]+)\}")
 
 
@@ -60,9 +63,10 @@ class _Binding:
         self.method = method
         self.verb = http.verb
         self.body = http.body
+        self.is_verb = ":" in http.path[variable.end() :]
         self._field = variable[1]
         project, *rest = variable[2].split("*")
-        name = re.escape(project) + "[^/]+" + "[^/:]+".join(map(re.escape, rest))
+        name = re.escape(project) + "[^/]+".join(map(re.escape, ["", *rest]))
         self._path = re.compile(f"/v1/({name}){re.escape(http.path[variable.end() :])}")
 
     def match(self, path: str) -> str | None:
@@ -80,9 +84,9 @@ class _Binding:
         target = getattr(request, self.body) if self.body not in {"", "*"} else request
         try:
             if self.body:
-                json_format.ParseDict(_object(body), target)
+                _fill(target, _object(body))
             if self.body != "*":
-                json_format.ParseDict(_nested(query), request)
+                _fill(request, _nested(query))
         except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
             raise InvalidArgumentError(f"Invalid JSON payload received: {error}") from error
         *parents, field = self._field.split(".")
@@ -91,6 +95,30 @@ class _Binding:
             owner = getattr(owner, parent)
         setattr(owner, field, resource)
         return request
+
+
+def _fill(message: Proto, document: dict[str, Any]) -> None:
+    mask = next((name for name in _MASK_NAMES if isinstance(document.get(name), str)), None)
+    if mask is not None:
+        # The JSON mapping has camel case here, but the service takes both.
+        document[mask] = re.sub("_([a-z])", lambda found: found[1].upper(), document[mask])
+    _check_base64(message.DESCRIPTOR, document)
+    json_format.ParseDict(document, message)
+
+
+def _check_base64(kind: Descriptor, document: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+    """Refuse bytes that are not base64, which the parser would read in part."""
+    if not isinstance(document, dict):
+        return
+    for name, value in document.items():
+        field = kind.fields_by_camelcase_name.get(name) or kind.fields_by_name.get(name)
+        if field is None or (field.message_type is None and field.type != field.TYPE_BYTES):
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            if field.message_type is not None:
+                _check_base64(field.message_type, each)
+            elif isinstance(each, str) and not _BASE64.fullmatch(each):
+                raise ValueError(f"{name}: {each[:100]!r} is not base64.")
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -111,6 +139,8 @@ def _nested(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
             owner = owner.setdefault(parent, {})
             if not isinstance(owner, dict):
                 raise TypeError(f"{name}: {parent} is given twice.")
+        if field in owner:
+            raise TypeError(f"{name} is given twice.")
         owner[field] = value
     return document
 
@@ -120,13 +150,15 @@ class _Api:
 
     def __init__(self, methods: Iterable[Method]) -> None:
         bindings = [_Binding(method, http) for method in methods for http in method.http]
+        # A colon begins a verb where there is such a verb, and is a part of the id otherwise.
+        bindings.sort(key=lambda binding: not binding.is_verb)
         self._bindings: dict[str, list[_Binding]] = {}
         for binding in bindings:
             self._bindings.setdefault(binding.verb, []).append(binding)
 
     async def __call__(self, http: Request) -> Response:
         try:
-            binding, resource = self._find(http.method, http.scope["path"])
+            binding, resource = self._find(_verb(http), http.scope["path"])
             body = await _read(http) if binding.body else b""
             request = binding.request(resource, http.query_params.multi_items(), body)
             answer = await _unless_disconnected(http, binding.method.call(request, None))
@@ -143,6 +175,13 @@ class _Api:
             if resource is not None:
                 return binding, resource
         raise NotFoundError(f"{verb} {path} is not served by embedded_pubsub.")
+
+
+def _verb(http: Request) -> str:
+    """Give the method that is meant: HTTP stacks that can't send PATCH put it in a header."""
+    if http.method != "POST":
+        return http.method
+    return http.headers.get("x-http-method-override", "POST").upper()
 
 
 async def _read(http: Request) -> bytes:

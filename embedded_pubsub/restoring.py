@@ -17,7 +17,12 @@ from embedded_pubsub.changes import PutSnapshot, PutSubscription
 from embedded_pubsub.filters import compile_filter
 from embedded_pubsub.log import Cursor, Log, Message
 from embedded_pubsub.protos import PubsubMessage, Snapshot, Subscription, Topic
-from embedded_pubsub.resources import SnapshotState, SubscriptionState, TopicState
+from embedded_pubsub.resources import (
+    USED_EVERY_SECONDS,
+    SnapshotState,
+    SubscriptionState,
+    TopicState,
+)
 from embedded_pubsub.store import READ_AT_ONCE, Saved
 
 if TYPE_CHECKING:
@@ -96,7 +101,8 @@ def _restore_what_was_done(state: "PubSub", saved: Saved) -> None:
             numbered[number].backlog.failures = failed
     for number, used in saved.uses:
         if number in numbered:
-            numbered[number].used = numbered[number].used_saved = used
+            numbered[number].used_saved = used
+            numbered[number].used = used + USED_EVERY_SECONDS
 
 
 def _by_message(

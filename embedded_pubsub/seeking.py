@@ -1,6 +1,8 @@
 """Seek: what is acknowledged is set to what it was, by a time or by a snapshot.
 
-Source: Cloud Pub/Sub documentation, "Replay and purge messages". Pure, like the state machine.
+What is unacknowledged then is delivered again, whatever is out at the time: an ack of a delivery
+from before the seek does not count. Pure, like the state machine. Source: Cloud Pub/Sub
+documentation, "Replay and purge messages".
 """
 
 from collections.abc import Iterable, Mapping
@@ -64,6 +66,7 @@ def _seek(
     wanted: set[int],
     now: float,
 ) -> None:
+    state.use(subscription, now)
     backlog = subscription.backlog
     for seq in [seq for seq in backlog.entries if seq not in wanted]:
         backlog.settle(backlog.entries[seq])
@@ -75,6 +78,4 @@ def _seek(
         state.changes.append(DropAck(seq, subscription.number))
         if seq < subscription.start:
             state.changes.append(PutOwed(seq, subscription.number))
-    if back:
-        again = [*backlog.entries, *back]
-        backlog.refill(held[seq] for seq in sorted(again))
+    backlog.refill(held[seq] for seq in sorted([*backlog.entries, *back]))

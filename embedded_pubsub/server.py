@@ -1,6 +1,7 @@
 """The server: a store, a state machine that runs, and gRPC in front."""
 
 import ipaddress
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import grpc.aio
 
 from embedded_pubsub.methods import Method, methods, rest_methods
+from embedded_pubsub.one_port import OnePort
 from embedded_pubsub.push import Pushes
 from embedded_pubsub.rpc import handlers
 from embedded_pubsub.runtime import Clock, Runtime
@@ -45,6 +47,7 @@ class Server:
         data_dir: The folder to keep everything in; None keeps it in memory only.
         host: The address to listen on.
         rest_port: Where to serve REST and the state's page; 0 takes a free port, None serves none.
+            It may be `port` itself: one port then serves both, as that of Google's emulator does.
         allow_remote: Must be True for a host that is not loopback. Nothing asks for credentials.
         fsync: With `data_dir`: whether an acknowledged publish survives a power cut (True), or
             only the death of the process.
@@ -78,18 +81,21 @@ class Server:
         self._pushes: Pushes | None = None
         self._rest_port = rest_port
         self._rest: RestServer | None = None
+        self._one_port: OnePort | None = None
 
     @property
     def target(self) -> str:
         """The address to connect to, `host:port`; also what `PUBSUB_EMULATOR_HOST` wants."""
         if self._grpc is None:
             raise RuntimeError("The server is not running; enter it with `async with` first.")
-        return f"{_in_url(self._host)}:{self._bound_port}"
+        return f"{_in_url(self._host)}:{self._port if self._one_port else self._bound_port}"
 
     @property
     def rest_target(self) -> str | None:
         """The address of the REST endpoint, `host:port`; None where it is not served."""
-        return f"{_in_url(self._host)}:{self._rest.port}" if self._rest else None
+        if self._rest is None:
+            return None
+        return self.target if self._one_port else f"{_in_url(self._host)}:{self._rest.port}"
 
     async def start(self) -> None:
         """Open the store and listen.
@@ -104,10 +110,9 @@ class Server:
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers(handlers(runtime, served))
         try:
-            self._bound_port = self._listen(server)
-            if self._rest_port is not None:
-                self._rest = _rest_server(runtime, served, self._host, self._rest_port)
+            await self._listen(server, runtime, served)
         except OSError:
+            await self._close_ports()
             await server.stop(None)
             await runtime.close()
             raise
@@ -124,12 +129,13 @@ class Server:
         server, runtime = self._grpc, self._runtime
         self._grpc = self._runtime = None
         runtime.end_feeds()
-        if self._rest is not None:
-            await self._rest.close()
-            self._rest = None
+        await self._close_ports()
         if self._pushes is not None:
             await self._pushes.close()
         await server.stop(CLOSE_SECONDS)
+        if self._one_port is not None:
+            self._one_port.close()
+            self._one_port = None
         await runtime.close()
 
     async def clear(self, project: str) -> None:
@@ -151,16 +157,42 @@ class Server:
     ) -> None:
         await self.stop()
 
-    def _listen(self, server: grpc.aio.Server) -> int:
+    async def _listen(
+        self, server: grpc.aio.Server, runtime: Runtime, served: Sequence[Method]
+    ) -> None:
+        if self._rest_port != self._port or self._port == 0:
+            self._bound_port = _listen(server, self._host, self._port)
+            if self._rest_port is not None:
+                self._rest = _rest_server(runtime, served, self._host, self._rest_port)
+            return
+        self._bound_port = _listen(server, "127.0.0.1", 0)
+        self._rest = _rest_server(runtime, served, "127.0.0.1", 0)
+        one_port = OnePort(self._bound_port, self._rest.port)
         try:
-            return int(server.add_insecure_port(f"{_in_url(self._host)}:{self._port}"))
-        except RuntimeError as error:
+            await one_port.start(self._host, self._port)
+        except OSError as error:
             raise OSError(f"{self._host}:{self._port}: can't listen there: {error}") from error
+        self._one_port = one_port
+
+    async def _close_ports(self) -> None:
+        if self._rest is not None:
+            await self._rest.close()
+            self._rest = None
 
     def _open_store(self) -> Store:
         if self._data_dir is None:
             return MemoryStore()
         return SqliteStore(self._data_dir, fsync=self._fsync)
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # gRPC would only say that it failed, and that twice.
+        socket.create_server((host, port), family=family).close()
+        return int(server.add_insecure_port(f"{_in_url(host)}:{port}"))
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"{host}:{port}: can't listen there: {error}") from error
 
 
 def _rest_server(runtime: Runtime, served: Sequence[Method], host: str, port: int) -> "RestServer":

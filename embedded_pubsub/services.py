@@ -140,7 +140,9 @@ class Subscriber:
     async def update_subscription(self, request: Proto) -> Proto:
         """Change the fields of a subscription that the mask names."""
         await self._runtime.transforms.check(request.subscription.message_transforms)
-        updated = await self._runtime.call(lambda _: self._state.update_subscription(request))
+        updated = await self._runtime.call(
+            lambda now: self._state.update_subscription(request, now)
+        )
         _warn_of_export(updated)
         return updated
 
@@ -211,7 +213,7 @@ class Subscriber:
 
     async def modify_push_config(self, request: Proto) -> Proto:
         """Push from now on, or pull."""
-        await self._runtime.call(lambda _: self._state.modify_push_config(request))
+        await self._runtime.call(lambda now: self._state.modify_push_config(request, now))
         return Empty()
 
     async def seek(self, request: Proto) -> Proto:

@@ -2,7 +2,7 @@
 
 `google.pubsub_v1` loads Google's clients along with the types, and with them half of all that the
 server would load. Here the package is entered without running its `__init__`. That is not for a
-process in which anybody else may want the clients: it is done by `__main__` only.
+process in which anybody else may want the clients: it is done by `alone` only.
 """
 
 import sys

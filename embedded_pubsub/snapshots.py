@@ -36,6 +36,7 @@ class Snapshots(Subscriptions):
             raise FailedPreconditionError(
                 f"The topic of {request.subscription} is deleted; a snapshot needs one."
             )
+        self.use(subscription, now)
         oldest = min((m.publish_time for m in subscription.backlog.messages()), default=now)
         lifetime = SNAPSHOT_SECONDS - (now - oldest)
         if lifetime < MIN_SNAPSHOT_SECONDS:

@@ -12,6 +12,12 @@ from embedded_pubsub.protos import Proto, StreamingPullResponse
 from embedded_pubsub.runtime import Feed, Runtime
 from embedded_pubsub.wire import received_messages, subscription_properties
 
+_PINGS_ARE_ANSWERED = 1
+"""The protocol version from which a client waits for an answer to an empty request."""
+_FIRST_ONLY = (
+    "subscription", "max_outstanding_messages", "max_outstanding_bytes", "protocol_version",
+)  # fmt: skip
+
 
 class Stream:
     """One open stream of a consumer.
@@ -31,6 +37,8 @@ class Stream:
         self._runtime = runtime
         self._confirmations: list[bytes] = []
         self._unconfirmed = 0
+        self._answers_pings = first.protocol_version >= _PINGS_ARE_ANSWERED
+        self._pinged = False
         self._subscription = runtime.state.pullable(first.subscription)
         self._consumer = Consumer(
             max_messages=_limit(first.max_outstanding_messages),
@@ -75,7 +83,8 @@ class Stream:
         bodies = self._runtime.bodies(leases)
         deliveries = received_messages(leases, bodies, attempts=policy.max_delivery_attempts > 0)
         confirmations, self._confirmations = b"".join(self._confirmations), []
-        if not deliveries and not confirmations:
+        pinged, self._pinged = self._pinged, False
+        if not deliveries and not confirmations and not pinged:
             return b""
         return deliveries + confirmations + subscription_properties(self._subscription.config)
 
@@ -87,15 +96,10 @@ class Stream:
 
     async def _read(self, requests: AsyncIterator[Proto]) -> None:
         async for request in requests:
-            if request.subscription:
-                raise InvalidArgumentError(
-                    "subscription: must be set in the first request of a stream only."
-                )
-            if request.max_outstanding_messages or request.max_outstanding_bytes:
-                raise InvalidArgumentError(
-                    "max_outstanding_messages, max_outstanding_bytes: must be set in the first "
-                    "request of a stream only."
-                )
+            _check_later(request)
+            if self._answers_pings and not request.ByteSize():
+                self._pinged = True
+                self._feed.wake()
             if request.stream_ack_deadline_seconds:
                 _check_deadline(request.stream_ack_deadline_seconds)
                 self._consumer.ack_deadline_seconds = request.stream_ack_deadline_seconds
@@ -156,6 +160,14 @@ class Stream:
             self._runtime.call_soon(run, confirm)
         else:
             self._runtime.call_soon(run)
+
+
+def _check_later(request: Proto) -> None:
+    for field in _FIRST_ONLY:
+        if getattr(request, field):
+            raise InvalidArgumentError(
+                f"{field}: must be set in the first request of a stream only."
+            )
 
 
 def _check_deadline(seconds: int) -> None:

@@ -1,7 +1,7 @@
 """Subscriptions: made, changed, detached, deleted."""
 
 from embedded_pubsub import limits
-from embedded_pubsub.changes import DropSubscription
+from embedded_pubsub.changes import DropSubscription, PutUse
 from embedded_pubsub.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -10,7 +10,7 @@ from embedded_pubsub.errors import (
 from embedded_pubsub.filters import compile_filter
 from embedded_pubsub.protos import Proto
 from embedded_pubsub.publishing import Publishing
-from embedded_pubsub.resources import SubscriptionState
+from embedded_pubsub.resources import USED_EVERY_SECONDS, SubscriptionState
 from embedded_pubsub.settings import copy, delivery_policy, exports, masked, with_defaults
 
 _FIXED = frozenset({"name", "topic", "filter", "enable_message_ordering", "detached"})
@@ -87,21 +87,29 @@ class Subscriptions(Publishing):
             )
         return config
 
-    def update_subscription(self, request: Proto) -> Proto:
+    def update_subscription(self, request: Proto, now: float) -> Proto:
         """Apply an `UpdateSubscriptionRequest`; gives the subscription as it is now."""
         subscription = self.subscription(request.subscription.name)
         mask = request.update_mask
         updated = masked(subscription.config, request.subscription, mask, _FIXED)
-        return self._configure(subscription, updated)
+        return self._configure(subscription, updated, now)
 
-    def modify_push_config(self, request: Proto) -> Proto:
+    def modify_push_config(self, request: Proto, now: float) -> Proto:
         """Apply a `ModifyPushConfigRequest`: push from now on, or (empty) be pulled from."""
         subscription = self.subscription(request.subscription)
         updated = copy(subscription.config)
         updated.push_config.CopyFrom(request.push_config)
-        return self._configure(subscription, updated)
+        return self._configure(subscription, updated, now)
 
-    def _configure(self, subscription: SubscriptionState, wanted: Proto) -> Proto:
+    def use(self, subscription: SubscriptionState, now: float) -> None:
+        """Note that a subscription is in use: its expiration starts over."""
+        subscription.used = now
+        saved = subscription.used_saved
+        if saved is None or now - saved >= USED_EVERY_SECONDS:
+            subscription.used_saved = now
+            self.changes.append(PutUse(subscription.number, now))
+
+    def _configure(self, subscription: SubscriptionState, wanted: Proto, now: float) -> Proto:
         updated = with_defaults(wanted)
         limits.check_subscription(updated)
         self._check_dead_letter_topic(updated)
@@ -110,6 +118,7 @@ class Subscriptions(Publishing):
         if not updated.retain_acked_messages:
             self.forget(subscription.retained)
         self.save_subscription(subscription)
+        self.use(subscription, now)
         self.deliverable.add(subscription)
         return self.describe(subscription)
 

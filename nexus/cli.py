@@ -183,7 +183,8 @@ def emulator(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8085,
     rest_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve REST there; 0 takes a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve REST there, may be --port; 0 takes a free one."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Keep everything in this folder.")] = None,
     in_memory: Annotated[
@@ -192,24 +193,31 @@ def emulator(
     allow_remote: Annotated[
         bool, typer.Option(help="Listen on an address that is not loopback; nobody is asked who.")
     ] = False,
+    no_fsync: Annotated[
+        bool, typer.Option("--no-fsync", help="Outlive the process, but not a power cut.")
+    ] = False,
     json: Json = False,  # noqa: ARG001 - the ready line is JSON either way
 ) -> None:
     """Run the embedded Pub/Sub server alone; prints one ready line of JSON."""
-    from embedded_pubsub import Server  # noqa: PLC0415
     from infra.errors import InputError  # noqa: PLC0415
-    from nexus.serve import serve_emulator  # noqa: PLC0415
 
     if data_dir is not None and in_memory:
         raise InputError("--data-dir and --in-memory exclude each other: give one of them")
-
-    def ready(target: str, rest: str | None) -> None:
-        print(jsonlib.dumps({"grpc": target, "rest": rest}), flush=True)  # noqa: T201
+    # Loaded once it is sure that this process is to be the server and nothing else.
+    from embedded_pubsub import DataDirError  # noqa: PLC0415 - as said above
+    from embedded_pubsub.alone import serve_alone  # noqa: PLC0415 - as said above
 
     try:
-        server = Server(port, data_dir, host, rest_port=rest_port, allow_remote=allow_remote)
-    except ValueError as error:
+        serve_alone(
+            host=host,
+            port=port,
+            rest_port=rest_port,
+            data_dir=data_dir,
+            allow_remote=allow_remote,
+            fsync=not no_fsync,
+        )
+    except (DataDirError, OSError, ValueError) as error:
         raise InputError(f"the emulator can't start: {error}") from error
-    _run(_until_signal(serve_emulator(server, ready)))
 
 
 @dlq.command("list")

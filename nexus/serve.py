@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from embedded_pubsub import DataDirError, Server
 from faststream_pubsub import PubSubBroker
 from handlers.reports import draw, report_data
 from infra.bus import subscription_name
@@ -30,27 +29,6 @@ async def serve(
     async with connected(settings) as system, consuming(system, handlers):
         ready(handlers, system.bus.emulator_host or "pubsub.googleapis.com")
         await asyncio.Event().wait()
-
-
-async def serve_emulator(server: Server, ready: Callable[[str, str | None], None]) -> None:
-    """Run the embedded Pub/Sub server until cancelled.
-
-    Args:
-        server: The server, not yet started.
-        ready: Told the addresses of gRPC and REST (None where it is not served).
-
-    Raises:
-        InputError: The address or the folder can't be used.
-    """
-    try:
-        await server.start()
-    except (DataDirError, OSError) as error:
-        raise InputError(f"the emulator can't start: {error}") from error
-    try:
-        ready(server.target, server.rest_target)
-        await asyncio.Event().wait()
-    finally:
-        await server.stop()
 
 
 async def draw_report(settings: Settings, iteration: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -46,3 +47,38 @@ def test_other_than_loopback_needs_a_flag():
     )
     assert done.returncode == 2
     assert "--allow-remote" in done.stderr
+
+
+def test_loads_the_server_and_nothing_of_the_flow():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *COMMAND[1:], "--host", "0.0.0.0", "--port", "0"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "embedded_pubsub.server" in loaded
+    assert not loaded & {"google.pubsub_v1.services.publisher", "faststream", "nexus.app"}
+
+
+def test_taken_port_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [*COMMAND, "--port", str(port)],
+            cwd=ROOT,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert str(port) in line
+    assert "Address already in use" in line

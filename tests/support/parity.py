@@ -5,30 +5,36 @@ code or result must be judged in parity_judgements.toml; the wording of errors i
 beside, since the documentation fixes none.
 """
 
+import copy
 import json
 import re
 import sys
 import tomllib
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 import grpc
+import httpx
 from google.protobuf import json_format
 
 from embedded_pubsub import Server
-from embedded_pubsub.methods import Method, methods
+from embedded_pubsub.methods import Http, Method, methods
 from embedded_pubsub.runtime import Runtime
 from embedded_pubsub.store import MemoryStore
 from embedded_pubsub.testing import ThreadedServer
 from tests.support.google_emulator import google_emulator
-from tests.support.parity_calls import Probe, Step, probes
+from tests.support.parity_calls import HttpProbe, Probe, http_probes, probes
+
+Document = dict[str, Any]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
 CALL_SECONDS = 20
+HTTP_SECONDS = 10
 _MASKED = {
     "messageId": "ID", "messageIds": "ID", "publishTime": "TIME", "ackId": "ACK",
     "expireTime": "TIME", "revisionId": "REVISION", "revisionCreateTime": "TIME",
@@ -65,52 +71,158 @@ class Difference(NamedTuple):
     """A probe that the servers answer differently."""
 
     name: str
-    call: Step
     ours: Outcome
     theirs: Outcome
 
 
-class Client:
-    """Sends the calls of probes to one server, as raw protobufs."""
+class RefusedError(Exception):
+    """A call that a server refused, with the status code's name and the message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Grpc:
+    """Calls a server's methods as raw protobufs."""
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.insecure_channel(
             target,
             [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
         )
-        served = methods(Runtime(MemoryStore(), lambda: 0.0))
-        self._methods = {f"{m.service.rpartition('.')[2]}.{m.name}": m for m in served}
 
-    def close(self) -> None:
-        self._channel.close()
-
-    def outcome(self, probe: Probe) -> Outcome:
-        """Make a probe's calls in a project of its own; gives the outcome of the last one."""
-        known = {"{p}": f"projects/p{uuid.uuid4().hex[:12]}"}
-        outcome = Outcome("", "", "")
-        for name, request in probe.steps:
-            try:
-                answer = self._call(self._methods[name], _filled(request, known))
-            except grpc.RpcError as error:
-                message = error.details().replace(known["{p}"], "{p}")
-                outcome = Outcome(error.code().name, message, "")
-                continue
-            document = json_format.MessageToDict(answer)
-            known |= _learned(document)
-            if not probe.whole:
-                document = _without_usual(document)
-            text = json.dumps(_masked(document), sort_keys=True, ensure_ascii=False)
-            outcome = Outcome("OK", "", text.replace(known["{p}"], "{p}"))
-        return outcome
-
-    def _call(self, method: Method, request: Mapping[str, Any]) -> Any:
+    def __call__(self, method: Method, request: Mapping[str, Any]) -> Document:
         call = self._channel.unary_unary(
             f"/{method.service}/{method.name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=method.response.FromString,
         )
         message = json_format.ParseDict(request, method.request())
-        return call(message, timeout=CALL_SECONDS)
+        try:
+            return json_format.MessageToDict(call(message, timeout=CALL_SECONDS))
+        except grpc.RpcError as error:
+            raise RefusedError(error.code().name, error.details()) from error
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class Rest:
+    """Calls a server's methods by their HTTP bindings, as official clients put them together."""
+
+    def __init__(self, target: str) -> None:
+        # A connection each: the emulator's are of no use after some of its refusals.
+        self._http = httpx.Client(
+            base_url=f"http://{target}",
+            timeout=HTTP_SECONDS,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def __call__(self, method: Method, request: Mapping[str, Any]) -> Document:
+        for http in method.http:
+            sent = _transcoded(http, request)
+            if sent is not None:
+                return self.send(*sent)
+        raise RefusedError("NOT SENT", "the request fits no HTTP binding")
+
+    def send(
+        self, verb: str, path: str, body: bytes | None, headers: Iterable[tuple[str, str]] = ()
+    ) -> Document:
+        """Send a request as it is; the answer has to be JSON."""
+        every = {"Content-Type": "application/json", **dict(headers)}
+        try:
+            answer = self._http.request(verb, path, content=body, headers=every)
+        except httpx.TimeoutException:
+            raise RefusedError("NO ANSWER", f"in {HTTP_SECONDS} s") from None
+        try:
+            document = answer.json()
+        except ValueError:
+            raise RefusedError(f"HTTP {answer.status_code}", answer.text.strip()) from None
+        if answer.is_success:
+            return dict(document)
+        error = document["error"]
+        if error["code"] != answer.status_code:
+            raise RefusedError(f"HTTP {answer.status_code}", f"says {error['code']}")
+        raise RefusedError(error["status"], error.get("message", ""))
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def _transcoded(http: Http, request: Mapping[str, Any]) -> tuple[str, str, bytes | None] | None:
+    """Put the HTTP request of a binding together; None where the resource's name does not fit."""
+    match = re.fullmatch(r"\{([^=]+)=([^}]+)\}(.*)", http.path)
+    assert match is not None, http.path
+    rest = copy.deepcopy(dict(request))
+    owner = rest
+    *parents, field = match[1].split(".")
+    for parent in parents:
+        owner = owner.get(parent, {})
+    name = owner.pop(_camel(field), "") if http.body != "*" or not parents else owner[field]
+    if not re.fullmatch(re.escape(match[2]).replace(r"\*", "[^/]+"), name):
+        return None
+    path = f"/v1/{quote(name, safe='/~')}{match[3]}"
+    if http.body == "*":
+        return http.verb, path, json.dumps(rest).encode()
+    body = json.dumps(rest.pop(http.body, {})).encode() if http.body else None
+    query = urlencode(list(_flat(rest)), quote_via=quote)
+    return http.verb, f"{path}?{query}" if query else path, body
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                yield prefix + name, each if isinstance(each, str) else json.dumps(each)
+
+
+def outcome(send: Grpc | Rest, probe: Probe) -> Outcome:
+    """Make a probe's calls in a project of its own; gives the outcome of the last one."""
+    known = {"{p}": f"projects/p{uuid.uuid4().hex[:12]}"}
+    found = Outcome("", "", "")
+    for name, request in probe.steps:
+        call = partial(send, _methods()[name], _filled(request, known))
+        found = _outcome(known, probe, call)
+    return found
+
+
+def http_outcome(send: Rest, probe: HttpProbe) -> Outcome:
+    """Make the calls that a probe of HTTP needs, then send its request as it is."""
+    known = {"{p}": f"projects/p{uuid.uuid4().hex[:12]}"}
+    for name, request in probe.steps:
+        _outcome(known, probe, partial(send, _methods()[name], _filled(request, known)))
+    path, body = _filled([probe.path, probe.body or ""], known)
+    request = partial(send.send, probe.verb, path, body.encode() or None, probe.headers)
+    return _outcome(known, probe, request)
+
+
+def _outcome(
+    known: dict[str, str], probe: Probe | HttpProbe, call: Callable[[], Document]
+) -> Outcome:
+    try:
+        document = call()
+    except RefusedError as refusal:
+        return Outcome(refusal.code, refusal.message.replace(known["{p}"], "{p}"), "")
+    known |= _learned(document)
+    if not probe.whole:
+        document = _without_usual(document)
+    text = json.dumps(_masked(document), sort_keys=True, ensure_ascii=False)
+    return Outcome("OK", "", text.replace(known["{p}"], "{p}"))
+
+
+@cache
+def _methods() -> dict[str, Method]:
+    served = methods(Runtime(MemoryStore(), lambda: 0.0))
+    return {f"{each.service.rpartition('.')[2]}.{each.name}": each for each in served}
 
 
 def _filled(value: Any, known: Mapping[str, str]) -> Any:
@@ -164,25 +276,48 @@ def _without_usual(value: Any) -> Any:
     return value
 
 
-def differences(ours: str, theirs: str) -> tuple[list[Difference], list[Difference], int]:
-    """Probe both servers.
-
-    Returns:
-        What they answer differently; what they refuse alike in other words; how many probes.
+class Findings(NamedTuple):
+    """What the servers answer differently, over gRPC and over HTTP; what they refuse alike in
+    other words; what ours answers differently over the two; and how many probes there were.
     """
-    first, second = Client(ours), Client(theirs)
-    different, worded = [], []
-    wanted = probes()
-    for probe in wanted:
-        pair = first.outcome(probe), second.outcome(probe)
-        difference = Difference(probe.name, probe.steps[-1], *pair)
-        if pair[0].differs(pair[1]):
-            different.append(difference)
-        elif pair[0].message != pair[1].message:
-            worded.append(difference)
-    first.close()
-    second.close()
-    return different, worded, len(wanted)
+
+    different: list[Difference]
+    http: list[Difference]
+    worded: list[Difference]
+    ours_apart: list[Difference]
+    count: int
+
+
+def compare(ours: str, our_rest: str, theirs: str) -> Findings:
+    """Probe both servers."""
+    found = Findings([], [], [], [], len(probes()) + len(http_probes()))
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(closing(Grpc(each))) for each in (ours, theirs))
+        over_http = [stack.enter_context(closing(Rest(each))) for each in (our_rest, theirs)]
+        for probe in probes():
+            difference = Difference(probe.name, outcome(first, probe), outcome(second, probe))
+            if difference.ours.differs(difference.theirs):
+                found.different.append(difference)
+            elif difference.ours.message != difference.theirs.message:
+                found.worded.append(difference)
+            name = f"HTTP: {probe.name}"
+            again = Difference(name, *(outcome(each, probe) for each in over_http))
+            _compare_transports(found, difference, again)
+        for each in http_probes():
+            difference = Difference(each.name, *(http_outcome(r, each) for r in over_http))
+            if difference.ours.differs(difference.theirs):
+                found.http.append(difference)
+    return found
+
+
+def _compare_transports(found: Findings, grpc_: Difference, http: Difference) -> None:
+    if "NOT SENT" in {http.ours.code, http.theirs.code}:
+        return
+    if grpc_.ours.differs(http.ours):
+        found.ours_apart.append(Difference(grpc_.name, grpc_.ours, http.ours))
+    known = not (grpc_.ours.differs(http.ours) or grpc_.theirs.differs(http.theirs))
+    if http.ours.differs(http.theirs) and not known:
+        found.http.append(http)
 
 
 @cache
@@ -207,22 +342,26 @@ def _answer(outcome: Outcome) -> str:
     return f"{outcome.code}: {_cell(outcome.message or outcome.result)}"
 
 
-def document(different: Sequence[Difference], worded: Sequence[Difference], count: int) -> str:
+def document(found: Findings) -> str:
     """Give docs/parity.md."""
-    judged: dict[Judgement | None, list[Difference]] = {}
-    for difference in different:
-        judged.setdefault(judgement(difference), []).append(difference)
-    parts = [_HEAD.format(count=count, different=len(different), worded=len(worded))]
-    for verdict, group in judged.items():
-        parts.append(_section(verdict, group))
-    parts.append("\n## Refused alike, in other words\n\n")
+    counts = (found.count, len(found.different), len(found.http), len(found.worded))
+    parts = [_HEAD.format(*counts), *_sections(found.different)]
+    parts += ["\n# Over HTTP\n", _HTTP_HEAD, *_sections(found.http)]
+    parts.append("\n# Refused alike, in other words\n\n")
     parts.append("| Probe | Code | Ours says | The emulator says |\n|---|---|---|---|\n")
     parts += [
         f"| {_cell(d.name)} | {d.ours.code} | {_cell(d.ours.message, 110)} | "
         f"{_cell(d.theirs.message, 110)} |\n"
-        for d in worded
+        for d in found.worded
     ]
     return "".join(parts)
+
+
+def _sections(differences: Iterable[Difference]) -> Iterator[str]:
+    judged: dict[Judgement | None, list[Difference]] = {}
+    for difference in differences:
+        judged.setdefault(judgement(difference), []).append(difference)
+    return (_section(verdict, group) for verdict, group in judged.items())
 
 
 def _section(verdict: Judgement | None, group: Iterable[Difference]) -> str:
@@ -241,9 +380,9 @@ def _section(verdict: Judgement | None, group: Iterable[Difference]) -> str:
 
 _HEAD = """# Parity with Google's emulator
 
-{count} calls are sent to `embedded_pubsub` and to Google's emulator (0.8.20), each in a project of
-its own; {different} are answered with another status code or result, and {worded} are refused with
-the same code in other words. Written by
+{} calls are sent to `embedded_pubsub` and to Google's emulator (0.8.20), each in a project of
+its own, over gRPC and over HTTP. Over gRPC {} are answered with another status code or result, and
+over HTTP {} that are not among these; {} are refused with the same code in other words. Written by
 
 ```
 python -m tests.support.parity
@@ -257,27 +396,37 @@ linked, all else is in our words.
 What the probe found to be *ours* is mended: labels were not checked; ids with `Goog` were refused
 as if they began with `goog`; an ack id twice in one request failed on exactly-once subscriptions; a
 push endpoint did not show its version; an update could clear a snapshot's expire time; a rollback
-without a revision was NOT_FOUND, and the deletion of a schema's only revision FAILED_PRECONDITION.
+without a revision was NOT_FOUND, and the deletion of a schema's only revision FAILED_PRECONDITION;
+messages that were out at a seek waited for their leases to end. Over HTTP: an id with a colon was
+NOT_FOUND, update masks in snake case were refused, bytes that are no base64 were read in part, a
+parameter given twice counted the second time.
 """
 
 
-def probe_both(report: Callable[[str], object]) -> list[Difference]:
-    """Start both servers, write the document with `report`, and give what is not judged."""
+_HTTP_HEAD = """
+What is answered over HTTP as it is over gRPC, by both, is not listed again. Ours answers all calls
+alike over both.
+"""
+
+
+def probe_both() -> Findings:
+    """Start both servers and compare them."""
     with ExitStack() as stack:
-        ours = stack.enter_context(ThreadedServer(Server())).server.target
+        ours = stack.enter_context(ThreadedServer(Server(rest_port=0))).server
         theirs = stack.enter_context(google_emulator())
-        different, worded, count = differences(ours, theirs)
-    report(document(different, worded, count))
-    return [each for each in different if judgement(each) is None]
+        return compare(ours.target, str(ours.rest_target), theirs)
 
 
 def main() -> int:
-    unjudged = probe_both(DOCUMENT.write_text)
-    for each in unjudged:
-        sys.stdout.write(f"{each.name}\n  ours   {_answer(each.ours)}\n")
-        sys.stdout.write(f"  theirs {_answer(each.theirs)}\n")
-    sys.stdout.write(f"{len(unjudged)} differences are not judged\n")
-    return 1 if unjudged else 0
+    """Write the document; the exit status is 1 where a difference is not judged."""
+    found = probe_both()
+    DOCUMENT.write_text(document(found))
+    unjudged = [each for each in [*found.different, *found.http] if judgement(each) is None]
+    for each in [*unjudged, *found.ours_apart]:
+        sys.stdout.write(f"{each.name}\n  {_answer(each.ours)}\n  {_answer(each.theirs)}\n")
+    sys.stdout.write(f"{len(unjudged)} differences are not judged, ")
+    sys.stdout.write(f"{len(found.ours_apart)} answers of ours are others over HTTP\n")
+    return 1 if unjudged or found.ours_apart else 0
 
 
 if __name__ == "__main__":

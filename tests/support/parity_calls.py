@@ -4,6 +4,7 @@ In a request, `{p}` is `projects/` and a project that nobody else uses; `$name` 
 step of the same probe was answered (see `tests.support.parity`).
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -48,6 +49,18 @@ def pull(count: int = 10, subscription: str = SUBSCRIPTION) -> Step:
 def create_schema(definition: str = AVRO, kind: str = "AVRO", id_: str = "schema") -> Step:
     schema = {"type": kind, "definition": definition}
     return "SchemaService.CreateSchema", {"parent": "{p}", "schemaId": id_, "schema": schema}
+
+
+class HttpProbe(NamedTuple):
+    """A request as it goes over the wire, and the calls that make its world."""
+
+    name: str
+    steps: list[Step]
+    verb: str
+    path: str
+    body: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    whole: bool = False
 
 
 WORLD = [create_topic(), create_subscription()]
@@ -555,3 +568,101 @@ def _policies() -> Iterator[Probe]:
         yield Probe(
             f"test permissions: {label}", [*WORLD, ("IAMPolicy.TestIamPermissions", request)]
         )
+
+
+BODIES = {
+    "an empty body": "", "an empty object": "{}", "no JSON": "{bad", "a list": "[]", "null": "null",
+    "a string": '"x"', "an unknown field": '{"colour": "red"}',
+    "an unknown field deep down": '{"messageStoragePolicy": {"colour": "red"}}',
+    "snake case": '{"message_retention_duration": "700s"}',
+    "a number for a string": '{"labels": {"a": 3}}', "a null field": '{"labels": null}',
+    "a list for an object": '{"labels": []}', "a string for an object": '{"labels": "a"}',
+    "a duration with a fraction": '{"messageRetentionDuration": "700.5s"}',
+    "a duration without its unit": '{"messageRetentionDuration": "700"}',
+    "a name as well": '{"name": "projects/other/topics/other"}',
+    "a field twice": '{"labels": {"a": "b"}, "labels": {"a": "c"}}',
+}  # fmt: skip
+PUBLISHED = {
+    "base64": "_-8=", "standard base64": "/+8=", "base64 without padding": "_-8",
+    "standard base64 without padding": "/+8", "no base64": "%%%", "plain text": "hello, world",
+    "base64 with a newline": "eA==\\n",
+}  # fmt: skip
+NUMBERS = {
+    "a number": "30", "a number in quotes": '"30"', "a whole fraction": "30.0",
+    "a fraction": "30.5", "true": "true", "beyond 32 bits": "3000000000",
+}  # fmt: skip
+ENUMS = {
+    "a name": '"AVRO"', "a number": "2", "lower case": '"avro"', "an unknown name": '"THRIFT"',
+    "an unknown number": "77",
+}  # fmt: skip
+QUERIES = {
+    "pageSize": "pageSize=1", "page_size": "page_size=1", "a page size of letters": "pageSize=x",
+    "an empty page size": "pageSize=", "an unknown parameter": "colour=red",
+    "system parameters": "alt=json&prettyPrint=false&key=k&$.xgafv=2&fields=topics",
+    "pageSize twice": "pageSize=1&pageSize=2",
+}  # fmt: skip
+PATHS = {
+    "percent-encoded id": ("GET", "/v1/{p}/topics/to%70ic"),
+    "encoded slash": ("GET", "/v1/{p}/topics%2Ftopic"),
+    "encoded verb": ("POST", "/v1/{p}/topics/topic%3Apublish"),
+    "trailing slash": ("GET", "/v1/{p}/topics/topic/"), "two slashes": ("GET", "/v1//{p}/topics"),
+    "unknown verb": ("POST", "/v1/{p}/topics/topic:polish"),
+    "unknown collection": ("GET", "/v1/{p}/things"), "another version": ("GET", "/v2/{p}/topics"),
+    "another method": ("DELETE", "/v1/{p}/topics"), "HEAD": ("HEAD", "/v1/{p}/topics/topic"),
+    "an encoded project": ("GET", "/v1/projects%2Fx/topics"),
+    "a doubly encoded percent": ("PUT", "/v1/{p}/topics/a%2520c"),
+    "a space": ("PUT", "/v1/{p}/topics/a%20bc"), "plus": ("PUT", "/v1/{p}/topics/a+bc"),
+    "tilde": ("PUT", "/v1/{p}/topics/a~bc"),
+}  # fmt: skip
+MASKS = {
+    "camel case": '"ackDeadlineSeconds"', "snake case": '"ack_deadline_seconds"',
+    "two paths": '"ackDeadlineSeconds,retryPolicy"', "an unknown path": '"colour"',
+    "an empty mask": '""', "an object": '{"paths": ["ack_deadline_seconds"]}',
+}  # fmt: skip
+
+
+def http_probes() -> list[HttpProbe]:
+    """Give the probes of what is not the same over gRPC; their names are unique."""
+    return [*_bodies(), *_queries_and_paths(), *_headers()]
+
+
+def _bodies() -> Iterator[HttpProbe]:
+    for label, body in BODIES.items():
+        yield HttpProbe(f"body: {label}", [], "PUT", f"/v1/{TOPIC}", body)
+    for label, data in PUBLISHED.items():
+        body = f'{{"messages": [{{"data": "{data}"}}]}}'
+        yield HttpProbe(f"bytes: {label}", WORLD, "POST", f"/v1/{TOPIC}:publish", body)
+    step = ("Publisher.Publish", {"topic": TOPIC, "messages": [{"data": "/+8="}]})
+    pulled = '{"maxMessages": 1, "returnImmediately": true}'
+    yield HttpProbe("bytes, as they come", [*WORLD, step], "POST", f"/v1/{SUBSCRIPTION}:pull",
+                    pulled)  # fmt: skip
+    for label, number in NUMBERS.items():
+        body = f'{{"topic": "{TOPIC}", "ackDeadlineSeconds": {number}}}'
+        yield HttpProbe(f"integer: {label}", [create_topic()], "PUT", f"/v1/{SUBSCRIPTION}", body)
+    for label, kind in ENUMS.items():
+        body = f'{{"type": {kind}, "definition": {json.dumps(AVRO)}}}'
+        yield HttpProbe(f"enum: {label}", [], "POST", "/v1/{p}/schemas?schemaId=schema", body)
+    for label, mask in MASKS.items():
+        body = f'{{"subscription": {{"ackDeadlineSeconds": 99}}, "updateMask": {mask}}}'
+        yield HttpProbe(f"mask: {label}", WORLD, "PATCH", f"/v1/{SUBSCRIPTION}", body)
+
+
+def _queries_and_paths() -> Iterator[HttpProbe]:
+    two = [create_topic("{p}/topics/one"), create_topic("{p}/topics/two")]
+    for label, query in QUERIES.items():
+        yield HttpProbe(f"query: {label}", two, "GET", f"/v1/{{p}}/topics?{query}")
+    for label, (verb, path) in PATHS.items():
+        body = "{}" if verb in {"PUT", "POST"} else None
+        yield HttpProbe(f"path: {label}", WORLD, verb, path, body)
+
+
+def _headers() -> Iterator[HttpProbe]:
+    body = '{"subscription": {"ackDeadlineSeconds": 99}, "updateMask": "ackDeadlineSeconds"}'
+    override = (("X-HTTP-Method-Override", "PATCH"),)
+    yield HttpProbe("header: another method", WORLD, "POST", f"/v1/{SUBSCRIPTION}", body, override)
+    for label, kind in {"a form": "application/x-www-form-urlencoded", "text": "text/plain",
+                        "with a charset": "application/json; charset=utf-8"}.items():  # fmt: skip
+        headers = (("Content-Type", kind),)
+        yield HttpProbe(f"header: {label}", [], "PUT", f"/v1/{TOPIC}", "{}", headers)
+    headers = (("Authorization", "Bearer nobody"),)
+    yield HttpProbe("header: a token", [], "PUT", f"/v1/{TOPIC}", "{}", headers)

@@ -45,7 +45,9 @@ class Streamed:
     def __init__(self, pubsub, **first):
         self._requests = queue.SimpleQueue()
         self.send(subscription=pubsub.subscription, stream_ack_deadline_seconds=60, **first)
-        self.responses = pubsub.subscriber.streaming_pull(iter(self._requests.get, None))
+        self.responses = pubsub.subscriber.streaming_pull(
+            iter(self._requests.get, None), timeout=WAIT_SECONDS
+        )
 
     def send(self, **fields):
         self._requests.put(StreamingPullRequest(**fields))
@@ -346,20 +348,42 @@ class TestStreamingPull:
         assert response.subscription_properties.message_ordering_enabled
         assert not response.subscription_properties.exactly_once_delivery_enabled
 
+    def test_answers_the_pings_of_clients_that_wait_for_it(self, pubsub, differs):
+        differs("does not answer pings", hangs=True)
+        pubsub.create(enable_message_ordering=True)
+        stream = Streamed(pubsub, protocol_version=1)
+        for _ in range(2):
+            stream.send()
+            response = next(iter(stream.responses))
+            assert not response.received_messages
+            assert response.subscription_properties.message_ordering_enabled
+        stream.end()
+        assert list(stream.responses) == []
+
+    def test_says_nothing_to_the_pings_of_older_clients(self, pubsub):
+        pubsub.create()
+        stream = Streamed(pubsub)
+        stream.send()
+        stream.end()
+        assert list(stream.responses) == []
+
     @pytest.mark.parametrize(
         "second",
         [
             {"subscription": "projects/p/subscriptions/other"},
             {"max_outstanding_messages": 5},
+            {"protocol_version": 1},
             {"modify_deadline_ack_ids": ["1-2-3"]},
             {"modify_deadline_ack_ids": ["1-2-3"], "modify_deadline_seconds": [-1]},
             {"stream_ack_deadline_seconds": 5},
         ],
-        ids=["subscription", "flow control", "lengths", "negative", "deadline"],
+        ids=["subscription", "flow control", "protocol", "lengths", "negative", "deadline"],
     )
     def test_bad_later_request_ends_the_stream(self, pubsub, differs, second):
         if "max_outstanding_messages" in second:
             differs("takes flow control in a later request", hangs=True)
+        if "protocol_version" in second:
+            differs("takes the protocol version in a later request", hangs=True)
         pubsub.create()
         stream = Streamed(pubsub)
         stream.send(**second)
@@ -423,6 +447,16 @@ class TestSeek:
         pubsub.subscriber.delete_snapshot(snapshot=snapshot)
         with pytest.raises(exceptions.NotFound):
             self.seek(pubsub, snapshot=snapshot)
+
+    def test_ack_from_before_does_not_count(self, pubsub):
+        pubsub.create()
+        snapshot = pubsub.name("snapshots", "snapshot")
+        pubsub.subscriber.create_snapshot(name=snapshot, subscription=pubsub.subscription)
+        pubsub.publish("again")
+        received = pubsub.pull(1)
+        self.seek(pubsub, snapshot=snapshot)
+        pubsub.ack(*received)
+        assert bodies(pubsub.pull(1)) == ["again"]
 
 
 def test_retry_policy_can_be_taken_off(pubsub):

@@ -136,6 +136,37 @@ def test_official_clients_manage_schemas_and_policies(client, pubsub):
     assert publisher.get_iam_policy(request=request) == kept
 
 
+def test_method_may_be_in_a_header(http, pubsub):
+    pubsub.create()
+    path = f"/v1/{pubsub.topic}"
+    body = {"topic": {"labels": {"a": "b"}}, "updateMask": "labels"}
+    assert http("POST", path, body)[0] == 404
+    overridden = {"X-HTTP-Method-Override": "PATCH"}
+    assert http("POST", path, body, **overridden)[1]["labels"] == {"a": "b"}
+
+
+@pytest.mark.parametrize("mask", ["ackDeadlineSeconds", "ack_deadline_seconds"])
+def test_mask_may_be_in_either_case(http, pubsub, mask):
+    pubsub.create()
+    body = {"subscription": {"ackDeadlineSeconds": 99}, "updateMask": mask}
+    status, updated = http("PATCH", f"/v1/{pubsub.subscription}", body)
+    assert (status, updated["ackDeadlineSeconds"]) == (200, 99)
+
+
+@pytest.mark.parametrize("data", ["hello, world", "%%%", "eA==\n", "eA==="])
+def test_what_is_no_base64_is_refused(http, pubsub, data):
+    pubsub.create()
+    status, answer = http("POST", f"/v1/{pubsub.topic}:publish", {"messages": [{"data": data}]})
+    assert status == 400
+    assert "data" in answer["error"]["message"]
+
+
+def test_query_parameter_may_be_given_once(http, pubsub):
+    status, answer = http("GET", f"/v1/projects/{pubsub.project}/topics?pageSize=1&pageSize=2")
+    assert status == 400
+    assert "pageSize" in answer["error"]["message"]
+
+
 def test_bytes_are_base64(http, pubsub):
     pubsub.create()
     data = base64.b64encode(b"\xff\x00").decode()

@@ -25,6 +25,7 @@ DEAD = "projects/p/topics/dead"
 FIRST = "projects/p/subscriptions/first"
 SECOND = "projects/p/subscriptions/second"
 SNAPSHOT = "projects/p/snapshots/snapshot"
+HOUR = 3600
 DAY = 86_400
 
 
@@ -236,6 +237,21 @@ class TestSeek:
         seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
         assert world.bodies(now=10) == ["1", "2", "3"]
 
+    def test_delivers_again_what_is_out(self, world):
+        world.publish("out", "acked late", now=5)
+        leases = world.take()
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        world.ack(leases[1])
+        assert world.bodies(now=10) == ["out", "acked late"]
+
+    def test_late_ack_still_counts_for_deliveries_after_it(self, world):
+        world.publish("x", now=5)
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        (lease,) = world.take(now=10)
+        world.state.tick(now=100)
+        world.ack(lease)
+        assert world.bodies(now=100) == []
+
     def test_snapshot_of_a_deleted_topic_is_refused(self, world):
         world.state.delete_topic(TOPIC)
         request = protos.CreateSnapshotRequest(name=SNAPSHOT, subscription=FIRST)
@@ -362,12 +378,19 @@ class TestRestart:
         world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
         world.state.expire(0)
         world.take(now=DAY / 2)
-        world.state.expire(DAY / 2)
         again = world.restarted()
         again.state.expire(1.5 * DAY)
         assert FIRST in again.state.subscriptions
-        again.state.expire(1.5 * DAY + 1)
+        again.state.expire(1.5 * DAY + HOUR + 1)
         assert FIRST not in again.state.subscriptions
+
+    def test_a_use_that_was_not_saved_is_not_forgotten(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.state.expire(0)
+        world.take(now=HOUR - 1)
+        again = world.restarted()
+        again.state.expire(DAY + HOUR - 1)
+        assert FIRST in again.state.subscriptions
 
     def test_snapshot_still_expires_when_it_would_have(self, world):
         world.publish("x", now=0)
@@ -378,6 +401,36 @@ class TestRestart:
         assert SNAPSHOT in again.state.snapshots
         again.state.expire(7 * DAY)
         assert SNAPSHOT not in again.state.snapshots
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda state, lease: state.acknowledge(state.subscription(FIRST), [lease.ack_id], DAY),
+        lambda state, lease: state.modify_deadlines(
+            state.subscription(FIRST), [lease.ack_id], [20], DAY
+        ),
+        lambda state, _: seek_to_time(state, state.subscription(FIRST), 1, DAY),
+        lambda state, _: state.create_snapshot(
+            protos.CreateSnapshotRequest(name=SNAPSHOT, subscription=FIRST), DAY
+        ),
+        lambda state, _: state.update_subscription(
+            protos.UpdateSubscriptionRequest(
+                subscription={"name": FIRST, "ack_deadline_seconds": 77},
+                update_mask={"paths": ["ack_deadline_seconds"]},
+            ),
+            DAY,
+        ),
+    ],
+    ids=["acknowledge", "modify deadlines", "seek", "snapshot", "update"],
+)
+def test_operations_are_use(use):
+    world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+    world.publish("x")
+    (lease,) = world.take(now=1)
+    use(world.state, lease)
+    world.state.expire(2 * DAY)
+    assert FIRST in world.state.subscriptions
 
 
 def test_use_is_saved_once_an_hour():
