@@ -16,6 +16,7 @@ from faststream_pubsub._faststream import (
     SubscriberSpecification,
     process_msg,
 )
+from faststream_pubsub.assertions import PubSubHandlerCallWrapper
 from faststream_pubsub.config import (
     PubSubBrokerConfig,
     PubSubSubscriberConfig,
@@ -40,6 +41,7 @@ from faststream_pubsub.service import Reading, Rights
 class PubSubSubscriber(LeanSubscriber[Delivery]):
     """Reads one subscription."""
 
+    _call_wrapper_class = PubSubHandlerCallWrapper
     _outer_config: PubSubBrokerConfig
 
     def __init__(

@@ -1,0 +1,45 @@
+"""Call assertions: what a test may ask a handler or a publisher."""
+
+import pytest
+from faststream.exceptions import SetupError
+
+from faststream_pubsub import PubSubBroker, TestPubSubBroker
+
+
+@pytest.fixture
+def broker():
+    return PubSubBroker(logger=None)
+
+
+async def test_handler_and_publisher_tell_of_their_calls(broker):
+    publisher = broker.publisher("packed", ordering_key="shop")
+
+    @publisher
+    @broker.subscriber("orders")
+    async def pack(number: int) -> int:
+        return number + 1
+
+    async with TestPubSubBroker(broker):
+        await broker.publish(7, "orders", attributes={"to": "x"}, ordering_key="k")
+        await pack.assert_called_once_with(7, attributes={"to": "x"}, ordering_key="k")
+        await publisher.assert_called_once_with(8, ordering_key="shop")
+        await broker.publish(9, "orders", correlation_id="c")
+        await pack.assert_called_with(9, ordering_key="", correlation_id="c")
+        await pack.assert_any_call(7, headers={"to": "x"})
+        with pytest.raises(AssertionError, match="ordering_key: expected 'm', got ''"):
+            await pack.assert_called_with(9, ordering_key="m")
+        with pytest.raises(AssertionError, match="headers: expected {'to': 'x'}"):
+            await pack.assert_called_with(9, attributes={"to": "x"})
+        with pytest.raises(TypeError, match="partition"):
+            await pack.assert_any_call(7, partition=1)
+
+
+async def test_a_batch_tells_of_its_bodies_only(broker):
+    @broker.subscriber("orders", batch=True)
+    async def read(numbers: list[int]) -> None: ...
+
+    async with TestPubSubBroker(broker):
+        await broker.publish_batch(1, 2, topic="orders")
+        await read.assert_called_once_with([1, 2])
+        with pytest.raises(SetupError, match="ordering_key"):
+            await read.assert_called_once_with([1, 2], ordering_key="k")
