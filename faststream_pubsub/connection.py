@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
+from faststream_pubsub import forks
 from faststream_pubsub.errors import ConnectError
 
 # google.auth.credentials.Credentials or grpc.ChannelCredentials, neither of which has types
@@ -99,8 +100,9 @@ async def connect(
         credentials: Of google-auth, or a whole `grpc.ChannelCredentials`; else the default ones.
 
     Raises:
-        ConnectError: No credentials, or no project.
+        ConnectError: No credentials, no project, or a fork of a process that had connected.
     """
+    forks.check()
     address = resolve_address(emulator_host=emulator_host, target=target, environ=os.environ)
     project = project or os.environ.get(PROJECT_VARIABLE)
     if address.emulated:

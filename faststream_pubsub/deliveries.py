@@ -45,6 +45,7 @@ class Delivery:
         subscription: Full name of the subscription.
         delivered_at: Monotonic seconds.
         extend_at: Monotonic seconds at which the lease is due for extension.
+        lease_until: Monotonic seconds until which the lease was last asked for.
         nacked: It will be delivered again, as it was nacked or its lease has ended.
         settling: The service is being asked to confirm an ack of this very `ack_id`.
     """
@@ -54,6 +55,7 @@ class Delivery:
         "attempt",
         "delivered_at",
         "extend_at",
+        "lease_until",
         "message",
         "message_id",
         "nacked",
@@ -79,6 +81,7 @@ class Delivery:
         self.settler = settler
         self.delivered_at = 0.0
         self.extend_at = 0.0
+        self.lease_until = 0.0
         self.nacked = False
         self.settling = False
 
@@ -127,17 +130,18 @@ class LeaseTable:
             Those of messages that are not held already.
         """
         extend_at = now + spread(self._shortest_seconds, low=0.4, high=0.6)
+        lease_until = now + self._shortest_seconds
         begun = []
         for delivery in deliveries:
             held = self._held.get(delivery.message_id)
             if held is not None and not held.settling:
                 held.ack_id, held.attempt = delivery.ack_id, delivery.attempt
-                held.extend_at = extend_at
+                held.extend_at, held.lease_until = extend_at, lease_until
                 continue
             if held is not None:
                 self.end(held)
             delivery.delivered_at = now
-            delivery.extend_at = extend_at
+            delivery.extend_at, delivery.lease_until = extend_at, lease_until
             self._held[delivery.message_id] = delivery
             self.held_bytes += len(delivery.message.data)
             begun.append(delivery)
@@ -177,7 +181,7 @@ class LeaseTable:
         lease_seconds = self.lease_seconds
         extend_at = now + spread(lease_seconds, low=0.4, high=0.6)
         for delivery in due:
-            delivery.extend_at = extend_at
+            delivery.extend_at, delivery.lease_until = extend_at, now + lease_seconds
         return lease_seconds, due
 
     def take_expired(self, *, now: float) -> list[Delivery]:

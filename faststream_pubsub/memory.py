@@ -16,9 +16,10 @@ from faststream_pubsub.dead_letters import dead_letter
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue
 from faststream_pubsub.errors import PubSubError
 from faststream_pubsub.filters import compile_filter
+from faststream_pubsub.holdings import Log, Source
 from faststream_pubsub.message import REPLY_TO
 from faststream_pubsub.names import resource_path
-from faststream_pubsub.pulling import Handler, Log, Source
+from faststream_pubsub.pulling import Handler
 from faststream_pubsub.service import Rights, encode_for
 from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.subscriber import PubSubSubscriber

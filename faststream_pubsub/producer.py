@@ -16,6 +16,7 @@ from faststream_pubsub._faststream import (
     SendableMessage,
 )
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.errors import InvalidMessageError
 from faststream_pubsub.message import CONTENT_TYPE, CORRELATION_ID, REPLY_TO
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.parser import PubSubParser
@@ -89,8 +90,11 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
         service = self._connected()
         topic = self._topic(service, cmd)
         message = await self._encode(cmd, cmd.body)
-        async with asyncio.timeout(cmd.timeout):
-            return await service.request(topic, message)
+        try:
+            async with asyncio.timeout(cmd.timeout):
+                return await service.request(topic, message)
+        except TimeoutError:
+            raise TimeoutError(f"no reply came from {topic} within {cmd.timeout} s.") from None
 
     def _connected(self) -> Service:
         if self._service is None:
@@ -100,6 +104,9 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
     def _topic(self, service: Service, cmd: PubSubPublishCommand) -> str:
         if not cmd.destination:
             raise SetupError("publish needs a topic.")
+        if cmd.reply_to:
+            # a handler that can't reply would get its message again and again
+            resource_path(service.project, "topics", cmd.reply_to)
         return resource_path(service.project, "topics", cmd.destination)
 
     async def _encode_all(self, cmd: PubSubPublishCommand) -> list[Proto]:
@@ -139,5 +146,11 @@ def _attributes(
         attributes[REPLY_TO] = cmd.reply_to
     headers = cmd.headers if own is None else cmd.headers | own.headers
     for key, value in headers.items():
-        attributes[key] = value if isinstance(value, str) else str(value)
+        attributes[key] = value if isinstance(value, str) else _as_text(key, value)
     return attributes
+
+
+def _as_text(key: str, value: object) -> str:
+    if value is None:
+        raise InvalidMessageError(f"attribute {key!r} is None, which is no text: leave it out.")
+    return str(value)

@@ -25,6 +25,7 @@ from faststream_pubsub.config import (
 from faststream_pubsub.confirming import ConfirmingMiddleware
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.handling import LeanSubscriber
+from faststream_pubsub.holdings import Source
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.names import (
     add_prefix,
@@ -34,7 +35,6 @@ from faststream_pubsub.names import (
 )
 from faststream_pubsub.parser import PubSubBatchParser, PubSubParser, SchemaParser
 from faststream_pubsub.publisher import PubSubReplyPublisher
-from faststream_pubsub.pulling import Source
 from faststream_pubsub.service import Reading, Rights
 
 

@@ -191,7 +191,7 @@ async def test_request_brings_the_reply(any_bench, name):
 async def test_request_without_a_reply_ends_in_time(bench, name):
     broker = bench.broker()
     async with bench.running(broker):
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=rf"no reply came from .*/{name} within 0.3 s"):
             await broker.request("anybody?", name, timeout=0.3)
 
 

@@ -21,14 +21,18 @@ def keys(command):
     [
         (reversed, ["b", "b", "a"], ["2", "3", "1"]),
         (lambda bodies: bodies[1:], ["b", "b"], ["2", "3"]),
-        (lambda bodies: dict.fromkeys(bodies), ["a", "b"], ["1", "2"]),
+        (dict.fromkeys, ["a", "b"], ["1", "2"]),
         (lambda bodies: [str.upper(one) for one in bodies], ["A", "B", "B"], ["1", "2", "3"]),
         (
             lambda bodies: [*bodies, PubSubResponse("c", ordering_key="4")],
             ["a", "b", "b", "c"],
             ["1", "2", "3", "4"],
         ),
-        (lambda bodies: [PubSubResponse(one, ordering_key="x") for one in bodies[:1]], ["a"], ["x"]),
+        (
+            lambda bodies: [PubSubResponse(one, ordering_key="x") for one in bodies[:1]],
+            ["a"],
+            ["x"],
+        ),
     ],
 )
 def test_what_is_a_messages_own_follows_its_body(replace, bodies, expected):

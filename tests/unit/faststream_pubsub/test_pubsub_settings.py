@@ -201,6 +201,9 @@ def test_server_is_picked_from_the_nearest_source(emulator_host, target, environ
         (b"x", {"é" * 129: "v"}, "", "258 bytes.*256"),
         (b"x", {"k": "v" * 1_025}, "", "1025 bytes.*1024"),
         (b"x", {}, "k" * 1_025, "ordering_key has 1025 bytes.*1024"),
+        (b"x", {}, 7, "ordering_key=7 must be text"),
+        (b"x", {"k": "v", 1: "v"}, "", "must be text.*{1: 'v'}"),
+        (b"x", {"k": "v", "n": 1}, "", "must be text.*{'n': 1}"),
     ],
 )
 def test_message_beyond_a_limit_is_named(data, attributes, key, told):
