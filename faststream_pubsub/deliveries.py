@@ -67,7 +67,6 @@ class Delivery:
     def __init__(
         self,
         message: Proto,
-        *,
         ack_id: str,
         attempt: int,
         subscription: str,
@@ -155,8 +154,17 @@ class LeaseTable:
 
     def end_these(self, deliveries: Iterable[Delivery]) -> None:
         """Let go of several."""
+        held, ended_bytes = self._held, 0
         for delivery in deliveries:
-            self.end(delivery)
+            if held.get(delivery.message_id) is delivery:
+                del held[delivery.message_id]
+                ended_bytes += len(delivery.message.data)
+        self.held_bytes -= ended_bytes
+
+    def still_held(self, deliveries: Iterable[Delivery]) -> Batch:
+        """Those of some deliveries that have not been let go."""
+        held = self._held
+        return tuple([one for one in deliveries if held.get(one.message_id) is one])
 
     def end_all(self) -> list[Delivery]:
         """Let go of everything and return it."""
@@ -263,7 +271,9 @@ class DeliveryQueue:
     def done_batch(self, batch: Iterable[Delivery]) -> list[Delivery]:
         """Let the next messages of a batch's keys go; see `done` for what is returned."""
         batch = list(batch)
-        released = [after for delivery in batch for after in self.done(delivery)]
+        released: list[Delivery] = []
+        if self._behind:
+            released = [after for delivery in batch for after in self.done(delivery)]
         if self.ordered:
             return released
         keys = {d.message.ordering_key for d in batch if d.nacked} - {""}

@@ -39,6 +39,7 @@ class Holdings:
     """Keeps leases alive, and tells the service what became of each message.
 
     Attributes:
+        leases: What is held.
         lost_leases: Leases that have ended before their message was settled, so far.
         failed_acks: Messages that the service did not let be acknowledged, so far.
     """
@@ -55,7 +56,7 @@ class Holdings:
         self._source = source
         self._settings = settings
         self._log = log
-        self._leases = LeaseTable(
+        self.leases = LeaseTable(
             lease_seconds=settings.lease_seconds,
             longest_seconds=settings.max_lease_seconds,
         )
@@ -72,29 +73,23 @@ class Holdings:
         self.lost_leases = 0
         self.failed_acks = 0
 
-    def __len__(self) -> int:
-        return len(self._leases)
-
-    def __contains__(self, delivery: Delivery) -> bool:
-        return delivery in self._leases
-
     # taking
 
     def take(self, deliveries: Iterable[Delivery], *, now: float) -> list[Delivery]:
         """Hold what has just arrived; what is held already is left out of what is returned."""
-        return self._leases.begin(deliveries, now=now)
+        return self.leases.begin(deliveries, now=now)
 
     def expect_confirmations(self) -> None:
         """The service says that the subscription has exactly-once delivery."""
         self._exactly_once = True
-        self._leases.at_least(EXACTLY_ONCE_DEADLINE_SECONDS)
+        self.leases.at_least(EXACTLY_ONCE_DEADLINE_SECONDS)
 
     @property
     def is_full(self) -> bool:
         """No more may be held."""
         return (
-            len(self._leases) >= self._settings.max_messages
-            or self._leases.held_bytes >= self._settings.max_bytes
+            len(self.leases) >= self._settings.max_messages
+            or self.leases.held_bytes >= self._settings.max_bytes
         )
 
     async def wait_for_change(self) -> None:
@@ -106,15 +101,11 @@ class Holdings:
         """Let who waits for a change look again."""
         self._room.set()
 
-    def learn(self, handling_seconds: float) -> None:
-        """Remember how long a handler took."""
-        self._leases.learn(handling_seconds)
-
     def keep(self, now: float) -> None:
         """Extend the leases that are due, and give up those that have been kept for too long."""
         longest = f"max_lease_seconds={self._settings.max_lease_seconds} is over"
-        self._lose(self._leases.take_expired(now=now), why=longest)
-        lease_seconds, due = self._leases.take_due(now=now)
+        self._lose(self.leases.take_expired(now=now), why=longest)
+        lease_seconds, due = self.leases.take_due(now=now)
         self._acknowledger.set_deadline(due, lease_seconds)
 
     # settling
@@ -137,7 +128,7 @@ class Holdings:
     async def ack_all(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
         if not self._exactly_once:
-            self._leases.end_these(deliveries)
+            self.leases.end_these(deliveries)
             self._room.set()
             self._acknowledger.ack_all(deliveries)
             return
@@ -197,11 +188,11 @@ class Holdings:
 
     async def close(self, flush_seconds: float) -> None:
         """Give back what is held, and send what is queued."""
-        self.release(self._leases.end_all())
+        self.release(self.leases.end_all())
         await self._acknowledger.close(flush_seconds)
 
     def _let_go(self, delivery: Delivery) -> None:
-        self._leases.end(delivery)
+        self.leases.end(delivery)
         self._room.set()
 
     # telling

@@ -75,7 +75,7 @@ class Pulling:
         while True:
             delivery = await self._queue.get()
             self._held.release(self._queue.done(delivery))
-            if delivery in self._held:
+            if delivery in self._held.leases:
                 return delivery
 
     def health(self, name: str) -> SubscriptionHealth:
@@ -83,7 +83,7 @@ class Pulling:
         return SubscriptionHealth(
             subscription=name,
             down_seconds=self._watch.down_seconds(asyncio.get_running_loop().time()),
-            held_messages=len(self._held),
+            held_messages=len(self._held.leases),
             lost_leases=self._held.lost_leases,
             failed_acks=self._held.failed_acks,
         )
@@ -121,7 +121,7 @@ class Pulling:
 
     async def _work(self, handle: Handler) -> None:
         now = asyncio.get_running_loop().time
-        queue, held = self._queue, self._held
+        queue, held, leases = self._queue, self._held, self._held.leases
         turn = 0
         while not self._stopping:
             turn += 1
@@ -130,7 +130,7 @@ class Pulling:
             delivery = await queue.get()
             began = now()
             # a lease may have ended while it waited; the message comes again then
-            if delivery in held:
+            if delivery in leases:
                 try:
                     await handle(delivery)
                 except asyncio.CancelledError:
@@ -138,7 +138,7 @@ class Pulling:
                     if is_being_cancelled():
                         raise
                     held.release([delivery])
-                held.learn(now() - began)
+                leases.learn(now() - began)
             if released := queue.done(delivery):
                 held.release(released)
 
@@ -149,14 +149,14 @@ class Pulling:
             await asyncio.sleep(0)
             gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
             began = now()
-            if batch := tuple(delivery for delivery in gathered if delivery in self._held):
+            if batch := self._held.leases.still_held(gathered):
                 try:
                     await handle(batch)
                 except asyncio.CancelledError:
                     if is_being_cancelled():
                         raise
                     self._held.release(batch)
-                self._held.learn(now() - began)
+                self._held.leases.learn(now() - began)
             if released := self._queue.done_batch(gathered):
                 self._held.release(released)
 
@@ -251,14 +251,10 @@ class Pulling:
             self._held.expect_confirmations()
         if properties.message_ordering_enabled and not self._serial:
             self._queue.ordered = True
-        subscription = self._source.subscription
+        subscription, settler = self._source.subscription, self._held
         deliveries = [
             Delivery(
-                received.message,
-                ack_id=received.ack_id,
-                attempt=received.delivery_attempt,
-                subscription=subscription,
-                settler=self._held,
+                received.message, received.ack_id, received.delivery_attempt, subscription, settler
             )
             for received in response.received_messages
         ]

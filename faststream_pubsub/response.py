@@ -86,10 +86,11 @@ class PubSubPublishCommand(BatchPublishCommand):
         self.ordering_key = ordering_key
         self.timeout = timeout
         self.own: tuple[Own, ...] = ()
-        if not messages and isinstance(message, Response):
+        if messages:
+            if any(isinstance(one, Response) for one in (message, *messages)):
+                self.batch_bodies = (message, *messages)
+        elif isinstance(message, Response):
             self._become(message)
-        elif any(isinstance(one, Response) for one in (message, *messages)):
-            self.batch_bodies = (message, *messages)
 
     def _become(self, message: Response) -> None:
         own = _own_of(message)

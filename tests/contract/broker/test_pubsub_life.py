@@ -10,7 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from faststream_pubsub import InvalidMessageError, PublishError, PubSubBroker, PubSubError
+from faststream_pubsub import (
+    InvalidMessageError,
+    PublishError,
+    PubSubBroker,
+    PubSubError,
+    TestPubSubBroker,
+)
 from faststream_pubsub.pulling import Pulling
 from faststream_pubsub.wire import DeleteSubscriptionRequest
 
@@ -153,7 +159,7 @@ async def test_leases_are_kept_after_an_error_that_nobody_thought_of(
     async with own_server.running(broker):
         await broker.publish(1, name)
         await inbox.wait_for(1)
-        leases = subscriber.reading._held._leases
+        leases = subscriber.reading._held.leases
         take_due, errors, looks = leases.take_due, [RuntimeError("odd")], asyncio.Semaphore(0)
 
         def odd(**arguments):
@@ -214,6 +220,22 @@ async def test_broken_stream_is_read_anew_whatever_breaks_it(own_server, name, i
     async with own_server.running(broker):
         await broker.publish(1, name)
         assert await inbox.wait_for(1) == [1]
+
+
+async def test_broker_that_runs_goes_on_after_a_test_in_memory(bench, name, inbox):
+    broker = bench.broker()
+
+    @broker.subscriber(name)
+    async def read(number: int) -> int:
+        await inbox.put(number)
+        return number + 1
+
+    async with bench.running(broker):
+        async with TestPubSubBroker(broker):
+            assert await (await broker.request(1, name)).decode() == 2
+        await broker.publish(3, name)
+        assert await inbox.wait_for(2) == [1, 3]
+        assert broker.health().is_healthy
 
 
 _FORK = """
