@@ -149,6 +149,12 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         check_range("publish_patience_seconds", publish_patience_seconds, 0, 600)
         if publish_compression_bytes is not None:
             check_range("publish_compression_bytes", publish_compression_bytes, 0, 10_000_000)
+        for setting, value, kind in (
+            ("publish_batching", publish_batching, PublishBatching),
+            ("publish_flow", publish_flow, PublishFlow),
+        ):
+            if not isinstance(value, kind):
+                raise SetupError(f"{setting}={value!r} must be a {kind.__name__}.")
         if graceful_timeout is not None:
             check_range("graceful_timeout", graceful_timeout, 0, 86_400)
         if isinstance(security, SASLPlaintext | SASLScram256 | SASLScram512 | SASLGSSAPI):

@@ -73,15 +73,26 @@ def resolve_address(
     target: str | None,
     environ: Mapping[str, str],
 ) -> Address:
-    """Pick the server: what was given first, then the environment, then the real service."""
+    """Pick the server: what was given first, then the environment, then the real service.
+
+    Raises:
+        ConnectError: What was given is no `host:port`.
+    """
     match emulator_host, target, environ.get(EMULATOR_VARIABLE):
         case str() as host, _, _ if host:
-            return Address(target=host, emulated=True)
+            return Address(target=_checked("emulator_host", host), emulated=True)
         case _, str() as host, _ if host:
-            return Address(target=host, emulated=False)
+            return Address(target=_checked("target", host), emulated=False)
         case _, _, str() as host if host:
-            return Address(target=host, emulated=True)
+            return Address(target=_checked(EMULATOR_VARIABLE, host), emulated=True)
     return Address(target=SERVICE_TARGET, emulated=False)
+
+
+def _checked(source: str, host: str) -> str:
+    # gRPC would look for such a host for half a minute
+    if ":" not in host or host.startswith(("http://", "https://")):
+        raise ConnectError(f"{source}={host!r} is no server: `host:port` is.")
+    return host
 
 
 async def connect(

@@ -16,11 +16,10 @@ from faststream_pubsub._faststream import (
     SendableMessage,
 )
 from faststream_pubsub.deliveries import Delivery
-from faststream_pubsub.errors import InvalidMessageError
 from faststream_pubsub.message import CONTENT_TYPE, CORRELATION_ID, REPLY_TO
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.parser import PubSubParser
-from faststream_pubsub.publishing import build_message
+from faststream_pubsub.publishing import as_text, build_message
 from faststream_pubsub.response import Own, PubSubPublishCommand
 from faststream_pubsub.service import Service
 from faststream_pubsub.wire import Proto
@@ -146,11 +145,5 @@ def _attributes(
         attributes[REPLY_TO] = cmd.reply_to
     headers = cmd.headers if own is None else cmd.headers | own.headers
     for key, value in headers.items():
-        attributes[key] = value if isinstance(value, str) else _as_text(key, value)
+        attributes[key] = value if isinstance(value, str) else as_text(key, value)
     return attributes
-
-
-def _as_text(key: str, value: object) -> str:
-    if value is None:
-        raise InvalidMessageError(f"attribute {key!r} is None, which is no text: leave it out.")
-    return str(value)

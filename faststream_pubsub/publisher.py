@@ -57,6 +57,8 @@ class PubSubPublisherUsecase(PubSubCallAssertions, PublisherUsecase):
             SetupError: It can't be the name of a Pub/Sub topic.
         """
         check_name("topics", self.topic, is_whole=is_whole)
+        if self.reply_to:
+            check_name("topics", self.reply_to, is_whole=True)
 
     async def publish(
         self,

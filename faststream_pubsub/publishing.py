@@ -63,6 +63,17 @@ def build_message(data: bytes, attributes: Mapping[str, str], ordering_key: str)
     return message
 
 
+def as_text(key: str, value: object) -> str:
+    """Write the value of an attribute as text.
+
+    Raises:
+        InvalidMessageError: It is None, which is most likely a mistake.
+    """
+    if value is None:
+        raise InvalidMessageError(f"attribute {key!r} is None, which is no text: leave it out.")
+    return str(value)
+
+
 def _not_text(attributes: Mapping[str, str]) -> InvalidMessageError:
     wrong = {k: v for k, v in attributes.items() if not (isinstance(k, str) and isinstance(v, str))}
     return InvalidMessageError(f"attributes must be text with text: {wrong!r} is not.")

@@ -373,6 +373,8 @@ async def test_stop_waits_for_running_handlers(bench, name, make_inbox):
     async def slow(text: str) -> None:
         await began.put(text)
         await may_end.wait()
+        # longer than a stop that does not wait
+        await asyncio.sleep(0.3)
         await ended.put(text)
 
     async with bench.running(broker):
