@@ -12,7 +12,13 @@ _HISTORY = 256
 
 
 class Settler(Protocol):
-    """Whoever can tell the service what became of a delivery."""
+    """Whoever can tell the service what became of a delivery.
+
+    Attributes:
+        topic: Topic that the subscriber declares; empty where it declares a subscription only.
+    """
+
+    topic: str
 
     def ack(self, delivery: "Delivery") -> Awaitable[None] | None:
         """Done: don't deliver it again. What is returned waits for the confirmation, if any."""

@@ -28,11 +28,13 @@ class Source:
         subscription: Full name of the subscription.
         dead_letter_topic: Full name of its dead-letter topic, if it has one.
         ensure: Creates or checks topic and subscription.
+        topic: Topic that the subscriber declares; empty where it declares a subscription only.
     """
 
     subscription: str
     dead_letter_topic: str | None
     ensure: Callable[[], Awaitable[None]]
+    topic: str = ""
 
 
 class Holdings:
@@ -40,6 +42,7 @@ class Holdings:
 
     Attributes:
         leases: What is held.
+        topic: See `Source`.
         lost_leases: Leases that have ended before their message was settled, so far.
         failed_acks: Messages that the service did not let be acknowledged, so far.
     """
@@ -69,6 +72,7 @@ class Holdings:
             on_failed=self._count_failed_acks,
         )
         self._room = asyncio.Event()
+        self.topic = source.topic
         self._exactly_once = settings.enable_exactly_once_delivery
         self.lost_leases = 0
         self.failed_acks = 0

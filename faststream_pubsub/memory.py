@@ -221,6 +221,7 @@ class _MemorySettler:
     def __init__(self, service: MemoryService, subscriber: PubSubSubscriber) -> None:
         self._service = service
         self._subscriber = subscriber
+        self.topic = subscriber.topic
 
     async def ack(self, delivery: Delivery) -> None:
         """The message is gone already."""
@@ -286,6 +287,8 @@ class MemoryReading:
 
 class _NoSettler:
     """Replies are read by this client itself."""
+
+    topic = ""
 
     async def ack(self, delivery: Delivery) -> None:
         """Nothing to do."""

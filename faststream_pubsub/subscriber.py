@@ -204,6 +204,7 @@ class PubSubSubscriber(LeanSubscriber[Delivery]):
             subscription=resource_path(project, "subscriptions", self.subscription),
             dead_letter_topic=resource_path(project, "topics", letters) if letters else None,
             ensure=self._restore,
+            topic=self.topic,
         )
 
     async def ensure(self) -> None:

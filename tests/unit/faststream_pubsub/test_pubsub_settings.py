@@ -6,10 +6,12 @@ from faststream.exceptions import SetupError
 from faststream_pubsub import (
     ConnectError,
     InvalidMessageError,
+    PubSubBatchMessage,
     PubSubBroker,
     PubSubMessage,
     PubSubRouter,
     RetryPolicy,
+    TestPubSubBroker,
 )
 from faststream_pubsub.connection import Address, resolve_address
 from faststream_pubsub.names import add_prefix, default_subscription, resource_path
@@ -258,3 +260,17 @@ def test_message_at_the_limits_is_built():
 async def test_nack_delay_out_of_range_is_refused(delay_seconds):
     with pytest.raises(ValueError, match="0 to 600"):
         await PubSubMessage(raw_message=None, body=b"").nack(delay_seconds)
+
+
+@pytest.mark.parametrize("kind", [PubSubBroker, PubSubMessage, PubSubBatchMessage])
+async def test_class_that_is_no_annotation_is_named_with_the_one_that_is(kind):
+    broker = PubSubBroker(logger=None)
+
+    @broker.subscriber("topic", batch=kind is PubSubBatchMessage)
+    async def read(given: kind) -> None: ...
+
+    with pytest.raises(
+        SetupError, match=f"from faststream_pubsub.annotations import {kind.__name__}"
+    ):
+        async with TestPubSubBroker(broker):
+            pass
