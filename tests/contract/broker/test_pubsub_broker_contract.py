@@ -100,6 +100,22 @@ async def test_parser_wraps_the_delivery(any_bench, name, inbox):
         assert await inbox.wait_for(1) == ["LOUD"]
 
 
+async def test_nacked_message_comes_again_after_its_delay(bench, name, inbox):
+    broker = bench.broker()
+    now = asyncio.get_running_loop().time
+
+    @broker.subscriber(name)
+    async def read(message: Message) -> None:
+        await inbox.put(now())
+        if len(inbox.seen) == 1:
+            await message.nack(delay_seconds=2)
+
+    async with bench.running(broker):
+        await broker.publish("x", topic=name)
+        first, second = await inbox.wait_for(2)
+    assert 1.5 < second - first < 8
+
+
 async def test_rejected_message_becomes_a_dead_letter_with_its_reason(any_bench, name, inbox):
     broker = any_bench.broker()
     letters = f"{name}.dead"

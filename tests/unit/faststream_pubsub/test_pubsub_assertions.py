@@ -43,3 +43,19 @@ async def test_a_batch_tells_of_its_bodies_only(broker):
         await read.assert_called_once_with([1, 2])
         with pytest.raises(SetupError, match="ordering_key"):
             await read.assert_called_once_with([1, 2], ordering_key="k")
+
+
+async def test_publisher_is_observed_where_its_topic_is_read_or_by_one_made_up(broker):
+    read_by_one, read_by_none = broker.publisher("read"), broker.publisher("unread")
+
+    @broker.subscriber("read")
+    async def read(number: int) -> None: ...
+
+    async with TestPubSubBroker(broker):
+        assert sorted(one.topic for one in broker.subscribers) == ["read", "unread"]
+        await read_by_one.publish(1)
+        await read_by_none.publish(2)
+        await read.assert_called_once_with(1)
+        await read_by_one.assert_called_once_with(1)
+        await read_by_none.assert_called_once_with(2)
+    assert [one.topic for one in broker.subscribers] == ["read"]
