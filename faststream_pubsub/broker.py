@@ -316,18 +316,21 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             PublishError: The service refused it, or could not be reached in time.
             FlowControlError: There is no room in `publish_flow`, which says to raise.
         """
+        own: PubSubBrokerConfig = self.config.broker_config
         cmd = PubSubPublishCommand(
             message,
             topic=topic,
             headers={**(headers or {}), **(attributes or {})},
             ordering_key=ordering_key,
-            correlation_id=correlation_id or self.config.id_generator(),
+            correlation_id=correlation_id or own.id_generator(),
             reply_to=reply_to,
             _publish_type=PublishType.PUBLISH,
         )
-        own: PubSubBrokerConfig = self.config.broker_config
-        if not self.middlewares:
-            return await own.producer.send(cmd)
+        if not own.broker_middlewares:
+            published = own.producer.send(cmd)
+            # of many messages that wait, only what is sent is kept
+            del cmd, message
+            return await published
         message_id: str = await self._basic_publish(cmd, producer=own.producer)
         return message_id
 

@@ -90,7 +90,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             autocreate: Create what is absent; None takes the broker's setting.
             autoupdate: Change a subscription that is there to what is declared; None takes the
                 broker's setting.
-            max_messages: Most messages leased at a time; by default 1,000, or four batches where
+            max_messages: Most messages leased at a time; by default 1,000, or eight batches where
                 that is more.
             max_bytes: Most bytes leased at a time.
             max_workers: Most handlers running at a time; messages of one ordering key are

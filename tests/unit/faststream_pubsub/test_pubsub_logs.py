@@ -2,12 +2,20 @@
 
 import logging
 
+import pytest
 from faststream import ContextRepo
 
 from faststream_pubsub.logs import PubSubLoggerStorage
 
 MESSAGE_ID = "12345678901234567"
 """As long as those of the service."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger(monkeypatch):
+    logger = logging.getLogger("faststream.access.pubsub")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "filters", [])
 
 
 def test_columns_are_as_wide_as_the_names_of_the_subscribers():

@@ -60,7 +60,7 @@ def test_wrong_setting_is_an_error_at_declaration(setting, value, allowed):
     [
         ({}, 1_000),
         ({"batch": True}, 1_000),
-        ({"batch": True, "max_batch_size": 500}, 2_000),
+        ({"batch": True, "max_batch_size": 500}, 4_000),
         ({"batch": True, "max_batch_size": 1_000_000}, 1_000_000),
         ({"batch": True, "max_batch_size": 500, "max_messages": 600}, 600),
     ],
