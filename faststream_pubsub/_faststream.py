@@ -48,12 +48,15 @@ from faststream._internal.logger.logging import get_broker_logger
 from faststream._internal.parser import BatchCodecProto, CodecProto, DefaultCodec
 from faststream._internal.producer import ProducerProto
 from faststream._internal.testing.broker import EnterType, TestBroker, change_producer
+from faststream._internal.testing.calls import BrokerFields, CallAssertions, ExpectedCall
 from faststream._internal.types import (
     AsyncCallable,
     BrokerMiddleware,
     CustomCallable,
     IdGenerator,
+    P_HandlerParams,
     PublisherMiddleware,
+    T_HandlerReturn,
 )
 from faststream._internal.utils.path import Address
 from faststream.specification.asyncapi.utils import clear_key
@@ -66,9 +69,11 @@ __all__ = (
     "AsyncFuncAny",
     "BatchCodecProto",
     "BrokerConfig",
+    "BrokerFields",
     "BrokerMiddleware",
     "BrokerRouter",
     "BrokerUsecase",
+    "CallAssertions",
     "CallsCollection",
     "CodecProto",
     "ContextField",
@@ -80,6 +85,7 @@ __all__ = (
     "Dependency",
     "EmptyLoggerObject",
     "EnterType",
+    "ExpectedCall",
     "FakePublisher",
     "FastDependsConfig",
     "HandlerCallWrapper",
@@ -88,6 +94,7 @@ __all__ = (
     "LoggerProto",
     "LoggerState",
     "MultiLock",
+    "P_HandlerParams",
     "ParserComposition",
     "ProducerProto",
     "PublisherMiddleware",
@@ -103,6 +110,7 @@ __all__ = (
     "SubscriberSpecificationConfig",
     "SubscriberUsecase",
     "SubscriberUsecaseConfig",
+    "T_HandlerReturn",
     "TestBroker",
     "UnderlyingDriverAnnotation",
     "UnderlyingDriverAnnotations",

@@ -1,6 +1,7 @@
 """Acks, nacks and lease extensions, many in one call."""
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class Acknowledger:
         subscription: str,
         *,
         on_lost: Callable[[list[Delivery]], None],
-        on_error: Callable[[str, BaseException], None],
+        on_error: Callable[[str, BaseException | None], None],
+        on_late: Callable[[list[Delivery]], None] = lambda _: None,
         on_failed: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Prepare an idle acknowledger.
@@ -66,12 +68,14 @@ class Acknowledger:
             subscription: Full name of the subscription.
             on_lost: Called with deliveries whose lease the service has given up.
             on_error: Called with a text when calls failed for good.
+            on_late: Called with deliveries whose lease is over when they are acknowledged.
             on_failed: Called with the number of messages that were not acknowledged.
         """
         self._client = client
         self._subscription = subscription
         self._on_lost = on_lost
         self._on_error = on_error
+        self._on_late = on_late
         self._on_failed = on_failed
         self._unconfirmed: dict[str, asyncio.Future[None]] = {}
         self._acks: Coalescer[Delivery] = Coalescer(
@@ -114,8 +118,12 @@ class Acknowledger:
             async with asyncio.timeout(timeout_seconds):
                 await self._acks.flush()
                 await self._deadlines.flush()
-        except TimeoutError as error:
-            self._on_error("acknowledgements are lost, messages will be delivered again", error)
+        except TimeoutError:
+            self._on_error(
+                "acknowledgements are lost, messages will be delivered again: the server has not "
+                f"answered within {timeout_seconds:.0f} s",
+                None,
+            )
             waiting = self._acks.take_waiting()
             self._on_failed(len(waiting))
             self._settle(waiting, lambda _: "the broker was stopped")
@@ -123,6 +131,11 @@ class Acknowledger:
             await self._deadlines.abort()
 
     async def _send_acks(self, batch: list[Delivery]) -> None:
+        now = asyncio.get_running_loop().time()
+        if late := [delivery for delivery in batch if delivery.lease_until < now]:
+            self._on_late(late)
+            for delivery in late:
+                delivery.lease_until = math.inf  # told once
         request = wire.AcknowledgeRequest(
             subscription=self._subscription,
             ack_ids=[delivery.ack_id for delivery in batch],
@@ -136,22 +149,26 @@ class Acknowledger:
         except asyncio.CancelledError:
             self._settle(batch, lambda _: "the broker was stopped")
             raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+            self._after_no_answer(batch, error, repr(error))
         else:
             self._settle(batch, lambda _: None)
 
     def _after_failed_acks(self, batch: list[Delivery], error: grpc.aio.AioRpcError) -> None:
         reasons = failed_ack_ids(error)
         if not reasons:
-            self._on_error(f"{len(batch)} messages could not be acknowledged", error)
-            told = f"{error.code().name}: {error.details()}"
-            self._on_failed(len(batch))
-            self._settle(batch, lambda _: told)
+            self._after_no_answer(batch, error, f"{error.code().name}: {error.details()}")
             return
         again = [delivery for delivery in batch if _is_transient(reasons, delivery)]
         ended = [delivery for delivery in batch if not _is_transient(reasons, delivery)]
         self._on_failed(sum(delivery.ack_id in reasons for delivery in ended))
         self._settle(ended, lambda delivery: reasons.get(delivery.ack_id))
         self._acks.extend(again)
+
+    def _after_no_answer(self, batch: list[Delivery], error: Exception, told: str) -> None:
+        self._on_error(f"{len(batch)} messages could not be acknowledged", error)
+        self._on_failed(len(batch))
+        self._settle(batch, lambda _: told)
 
     def _settle(self, batch: list[Delivery], reason_of: Callable[[Delivery], str | None]) -> None:
         if not self._unconfirmed:
@@ -187,6 +204,8 @@ class Acknowledger:
             )
         except grpc.aio.AioRpcError as error:
             self._after_failed_deadline(deliveries, seconds, error)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it, and others come after it
+            self._on_error(f"{len(deliveries)} leases could not be set to {seconds} s", error)
 
     def _after_failed_deadline(
         self,

@@ -1,3 +1,4 @@
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -36,6 +37,7 @@ from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.connection import SERVICE_TARGET, Credentials, connect
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.flow import PublishBatching, PublishFlow
+from faststream_pubsub.holdings import FLUSH_SECONDS
 from faststream_pubsub.ids import make_correlation_id
 from faststream_pubsub.logs import make_pubsub_logger_state
 from faststream_pubsub.message import PubSubMessage
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from faststream.specification.schema.extra import Tag, TagDict
 
 _PING_SECONDS = 5.0
-_FLUSH_SECONDS = 10.0
+_LEAST_FLUSH_SECONDS = 1.0
 _PUBLISH_BATCHING = PublishBatching()
 _PUBLISH_FLOW = PublishFlow()
 
@@ -147,6 +149,12 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         check_range("publish_patience_seconds", publish_patience_seconds, 0, 600)
         if publish_compression_bytes is not None:
             check_range("publish_compression_bytes", publish_compression_bytes, 0, 10_000_000)
+        for setting, value, kind in (
+            ("publish_batching", publish_batching, PublishBatching),
+            ("publish_flow", publish_flow, PublishFlow),
+        ):
+            if not isinstance(value, kind):
+                raise SetupError(f"{setting}={value!r} must be a {kind.__name__}.")
         if graceful_timeout is not None:
             check_range("graceful_timeout", graceful_timeout, 0, 86_400)
         if isinstance(security, SASLPlaintext | SASLScram256 | SASLScram512 | SASLGSSAPI):
@@ -237,11 +245,17 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        """Let running handlers finish, give back the rest, flush, and disconnect."""
+        """Let running handlers finish, give back the rest, flush, and disconnect.
+
+        Handlers have `graceful_timeout`; what has to be sent then has ten seconds more, so that a
+        server that is gone holds nobody up.
+        """
+        now = asyncio.get_running_loop().time
+        give_up_at = now() + (self.config.graceful_timeout or 0.0) + FLUSH_SECONDS
         try:
             await super().stop(exc_type, exc_val, exc_tb)
         finally:
-            await self._disconnect()
+            await self._disconnect(max(_LEAST_FLUSH_SECONDS, give_up_at - now()))
 
     async def ping(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - FastStream's signature
         """Tell whether the server answers.
@@ -302,18 +316,21 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
             PublishError: The service refused it, or could not be reached in time.
             FlowControlError: There is no room in `publish_flow`, which says to raise.
         """
+        own: PubSubBrokerConfig = self.config.broker_config
         cmd = PubSubPublishCommand(
             message,
             topic=topic,
             headers={**(headers or {}), **(attributes or {})},
             ordering_key=ordering_key,
-            correlation_id=correlation_id or self.config.id_generator(),
+            correlation_id=correlation_id or own.id_generator(),
             reply_to=reply_to,
             _publish_type=PublishType.PUBLISH,
         )
-        own: PubSubBrokerConfig = self.config.broker_config
-        if not self.middlewares:
-            return await own.producer.send(cmd)
+        if not own.broker_middlewares:
+            published = own.producer.send(cmd)
+            # of many messages that wait, only what is sent is kept
+            del cmd, message
+            return await published
         message_id: str = await self._basic_publish(cmd, producer=own.producer)
         return message_id
 
@@ -412,9 +429,9 @@ class PubSubBroker(PubSubRegistrator, BrokerUsecase[Delivery, Service, PubSubBro
         own.connect(service)
         return service
 
-    async def _disconnect(self) -> None:
+    async def _disconnect(self, flush_seconds: float) -> None:
         service, self._connection = self._connection, None
         own: PubSubBrokerConfig = self.config.broker_config
         own.disconnect()
         if service is not None:
-            await service.close(own.graceful_timeout or _FLUSH_SECONDS)
+            await service.close(flush_seconds)

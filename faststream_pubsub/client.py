@@ -6,7 +6,7 @@ from typing import Final
 
 import grpc
 
-from faststream_pubsub import wire
+from faststream_pubsub import forks, wire
 from faststream_pubsub.avro import TopicSchema
 from faststream_pubsub.backoff import full_jitter
 from faststream_pubsub.connection import Connection
@@ -72,6 +72,7 @@ class PubSubClient:
         self.rpcs: Rpcs = wire.bind(connection.channel)
         self.schemas: dict[str, TopicSchema] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        forks.opened(self)
 
     def topic_path(self, topic: str) -> str:
         """Full name of a topic of this project."""
@@ -167,6 +168,10 @@ class PubSubClient:
         except grpc.aio.AioRpcError as error:
             return error.code() not in wire.TRANSIENT
         return True
+
+    def leave(self) -> None:
+        """Make no more calls: this process is a fork."""
+        self.rpcs = Rpcs(**dict.fromkeys(Rpcs.__dataclass_fields__, forks.refuse))
 
     def renew(self) -> None:
         """Go on over a new channel; calls on the old one are tried again on the new one."""

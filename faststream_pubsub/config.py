@@ -24,21 +24,16 @@ def _context_annotations() -> UnderlyingDriverAnnotations:
     # both modules import this one
     from faststream_pubsub import annotations  # noqa: PLC0415
     from faststream_pubsub.broker import PubSubBroker  # noqa: PLC0415
-    from faststream_pubsub.message import PubSubMessage  # noqa: PLC0415
+    from faststream_pubsub.message import PubSubBatchMessage, PubSubMessage  # noqa: PLC0415
 
-    module = "faststream_pubsub.annotations"
     return MappingProxyType(
         {
-            PubSubBroker: UnderlyingDriverAnnotation(
-                type_hint=annotations.PubSubBroker,
-                module=module,
-                name="PubSubBroker",
-            ),
-            PubSubMessage: UnderlyingDriverAnnotation(
-                type_hint=annotations.PubSubMessage,
-                module=module,
-                name="PubSubMessage",
-            ),
+            kind: UnderlyingDriverAnnotation(
+                type_hint=getattr(annotations, kind.__name__),
+                module=annotations.__name__,
+                name=kind.__name__,
+            )
+            for kind in (PubSubBroker, PubSubMessage, PubSubBatchMessage)
         },
     )
 

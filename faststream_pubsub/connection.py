@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
+from faststream_pubsub import forks
 from faststream_pubsub.errors import ConnectError
 
 # google.auth.credentials.Credentials or grpc.ChannelCredentials, neither of which has types
@@ -72,15 +73,26 @@ def resolve_address(
     target: str | None,
     environ: Mapping[str, str],
 ) -> Address:
-    """Pick the server: what was given first, then the environment, then the real service."""
+    """Pick the server: what was given first, then the environment, then the real service.
+
+    Raises:
+        ConnectError: What was given is no `host:port`.
+    """
     match emulator_host, target, environ.get(EMULATOR_VARIABLE):
         case str() as host, _, _ if host:
-            return Address(target=host, emulated=True)
+            return Address(target=_checked("emulator_host", host), emulated=True)
         case _, str() as host, _ if host:
-            return Address(target=host, emulated=False)
+            return Address(target=_checked("target", host), emulated=False)
         case _, _, str() as host if host:
-            return Address(target=host, emulated=True)
+            return Address(target=_checked(EMULATOR_VARIABLE, host), emulated=True)
     return Address(target=SERVICE_TARGET, emulated=False)
+
+
+def _checked(source: str, host: str) -> str:
+    # gRPC would look for such a host for half a minute
+    if ":" not in host or host.startswith(("http://", "https://")):
+        raise ConnectError(f"{source}={host!r} is no server: `host:port` is.")
+    return host
 
 
 async def connect(
@@ -99,8 +111,9 @@ async def connect(
         credentials: Of google-auth, or a whole `grpc.ChannelCredentials`; else the default ones.
 
     Raises:
-        ConnectError: No credentials, or no project.
+        ConnectError: No credentials, no project, or a fork of a process that had connected.
     """
+    forks.check()
     address = resolve_address(emulator_host=emulator_host, target=target, environ=os.environ)
     project = project or os.environ.get(PROJECT_VARIABLE)
     if address.emulated:

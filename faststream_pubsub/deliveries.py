@@ -12,7 +12,13 @@ _HISTORY = 256
 
 
 class Settler(Protocol):
-    """Whoever can tell the service what became of a delivery."""
+    """Whoever can tell the service what became of a delivery.
+
+    Attributes:
+        topic: Topic that the subscriber declares; empty where it declares a subscription only.
+    """
+
+    topic: str
 
     def ack(self, delivery: "Delivery") -> Awaitable[None] | None:
         """Done: don't deliver it again. What is returned waits for the confirmation, if any."""
@@ -45,6 +51,7 @@ class Delivery:
         subscription: Full name of the subscription.
         delivered_at: Monotonic seconds.
         extend_at: Monotonic seconds at which the lease is due for extension.
+        lease_until: Monotonic seconds until which the lease was last asked for.
         nacked: It will be delivered again, as it was nacked or its lease has ended.
         settling: The service is being asked to confirm an ack of this very `ack_id`.
     """
@@ -54,6 +61,7 @@ class Delivery:
         "attempt",
         "delivered_at",
         "extend_at",
+        "lease_until",
         "message",
         "message_id",
         "nacked",
@@ -65,7 +73,6 @@ class Delivery:
     def __init__(
         self,
         message: Proto,
-        *,
         ack_id: str,
         attempt: int,
         subscription: str,
@@ -79,6 +86,7 @@ class Delivery:
         self.settler = settler
         self.delivered_at = 0.0
         self.extend_at = 0.0
+        self.lease_until = 0.0
         self.nacked = False
         self.settling = False
 
@@ -127,17 +135,18 @@ class LeaseTable:
             Those of messages that are not held already.
         """
         extend_at = now + spread(self._shortest_seconds, low=0.4, high=0.6)
+        lease_until = now + self._shortest_seconds
         begun = []
         for delivery in deliveries:
             held = self._held.get(delivery.message_id)
             if held is not None and not held.settling:
                 held.ack_id, held.attempt = delivery.ack_id, delivery.attempt
-                held.extend_at = extend_at
+                held.extend_at, held.lease_until = extend_at, lease_until
                 continue
             if held is not None:
                 self.end(held)
             delivery.delivered_at = now
-            delivery.extend_at = extend_at
+            delivery.extend_at, delivery.lease_until = extend_at, lease_until
             self._held[delivery.message_id] = delivery
             self.held_bytes += len(delivery.message.data)
             begun.append(delivery)
@@ -151,8 +160,17 @@ class LeaseTable:
 
     def end_these(self, deliveries: Iterable[Delivery]) -> None:
         """Let go of several."""
+        held, ended_bytes = self._held, 0
         for delivery in deliveries:
-            self.end(delivery)
+            if held.get(delivery.message_id) is delivery:
+                del held[delivery.message_id]
+                ended_bytes += len(delivery.message.data)
+        self.held_bytes -= ended_bytes
+
+    def still_held(self, deliveries: Iterable[Delivery]) -> Batch:
+        """Those of some deliveries that have not been let go."""
+        held = self._held
+        return tuple([one for one in deliveries if held.get(one.message_id) is one])
 
     def end_all(self) -> list[Delivery]:
         """Let go of everything and return it."""
@@ -177,7 +195,7 @@ class LeaseTable:
         lease_seconds = self.lease_seconds
         extend_at = now + spread(lease_seconds, low=0.4, high=0.6)
         for delivery in due:
-            delivery.extend_at = extend_at
+            delivery.extend_at, delivery.lease_until = extend_at, now + lease_seconds
         return lease_seconds, due
 
     def take_expired(self, *, now: float) -> list[Delivery]:
@@ -259,7 +277,9 @@ class DeliveryQueue:
     def done_batch(self, batch: Iterable[Delivery]) -> list[Delivery]:
         """Let the next messages of a batch's keys go; see `done` for what is returned."""
         batch = list(batch)
-        released = [after for delivery in batch for after in self.done(delivery)]
+        released: list[Delivery] = []
+        if self._behind:
+            released = [after for delivery in batch for after in self.done(delivery)]
         if self.ordered:
             return released
         keys = {d.message.ordering_key for d in batch if d.nacked} - {""}

@@ -15,13 +15,11 @@ a middleware, a publisher or a log could see of them.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from functools import partial
 from itertools import chain
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
-from fast_depends.core import CallModel
 from faststream import BaseMiddleware
 from faststream.exceptions import (
     AckMessage,
@@ -31,30 +29,28 @@ from faststream.exceptions import (
     RejectMessage,
     SubscriberNotFound,
 )
-from faststream.message import SourceType, StreamMessage
+from faststream.message import SourceType
 from faststream.middlewares import AckPolicy
 from faststream.response import Response, ensure_response
 
 from faststream_pubsub._faststream import (
     BrokerMiddleware,
     CallsCollection,
-    ContextField,
     ContextRepo,
     EmptyLoggerObject,
     HandlerItem,
     LoggerState,
-    MultiLock,
     SubscriberSpecification,
     SubscriberUsecase,
     SubscriberUsecaseConfig,
     default_filter,
 )
+from faststream_pubsub.handler_lock import HandlerLock
+from faststream_pubsub.injecting import Call, Message, lean_call
 
 T = TypeVar("T")
 Cmd = TypeVar("Cmd")
 MsgType = TypeVar("MsgType")
-Message: TypeAlias = StreamMessage[Any]
-Call: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 # an enumeration's member is looked up slower than a module's name
 _ACK_FIRST: Final = AckPolicy.ACK_FIRST
@@ -301,59 +297,6 @@ class LeanSubscriber(SubscriberUsecase[MsgType]):
         return None
 
 
-class HandlerLock(MultiLock):
-    """Counts running handlers, and waits for their end."""
-
-    __slots__ = ("_released", "_running")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._running = 0
-        self._released = asyncio.Event()
-
-    def __enter__(self) -> Self:
-        self._running += 1
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        self.release()
-
-    def acquire(self) -> None:
-        """Count one more."""
-        self._running += 1
-
-    def release(self) -> None:
-        """Count one less."""
-        self._running -= 1
-        if not self._running:
-            self._released.set()
-
-    @property
-    def qsize(self) -> int:
-        """How many are running."""
-        return self._running
-
-    @property
-    def empty(self) -> bool:
-        """Whether none is running."""
-        return not self._running
-
-    async def wait_release(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - its signature
-        """Wait until none is running, for `timeout` seconds; None or 0 doesn't wait."""
-        if not timeout:
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while self._running:
-                    self._released.clear()
-                    await self._released.wait()
-
-
 class _Taken:
     """A message while it is handled, and how to take it out of the context."""
 
@@ -362,57 +305,6 @@ class _Taken:
     def __init__(self) -> None:
         self.message: Message | None = None
         self.tokens: tuple[tuple[str, Any], ...] = ()
-
-
-def lean_call(model: CallModel, context: ContextRepo) -> Call | None:
-    """Call a handler with what FastDepends would give it, without its solver.
-
-    That serves a handler with one parameter for the body and any number of `Context` parameters:
-    there is nothing to open and close, nothing to override and nothing to cache. The solver looks
-    each `Context` up in a thread; here that is a call.
-
-    Args:
-        model: FastDepends' model of the handler.
-        context: What its `Context` parameters are looked up in.
-
-    Returns:
-        What takes a message; None where the solver is needed.
-    """
-    if not _is_simple(model):
-        return None
-    (body_name,) = model.positional_args
-    names = (*model.keyword_args, body_name)
-    fields = tuple(model.custom_fields.values())
-    call, serializer = model.call, model.serializer
-
-    async def call_handler(message: Message) -> object:
-        given: dict[str, Any] = {"context__": context, body_name: await message.decode()}
-        for field in fields:
-            given = field.use(**given)
-        if serializer is not None:
-            given.update(serializer(given))
-        result = await call(**{name: given[name] for name in names if name in given})
-        return result if serializer is None else serializer.response(result)
-
-    return call_handler
-
-
-def _is_simple(model: CallModel) -> bool:
-    return (
-        model.is_async
-        and not model.is_generator
-        and not model.dependencies
-        and not model.extra_dependencies
-        and model.args_name is None
-        and model.kwargs_name is None
-        and len(model.positional_args) == 1
-        and [param.field_name for param in model.params] == list(model.positional_args)
-        and all(
-            # an `initial` of a user's may block
-            type(field) is ContextField and not field.field and field.initial is None
-            for field in model.custom_fields.values()
-        )
-    )
 
 
 async def _pass_on(call_next: Callable[[Cmd], Awaitable[T]], cmd: Cmd) -> T:

@@ -5,7 +5,8 @@ import random
 
 # seeded by the system, apart from `random`'s own generator, which programs seed as they like
 _random = random.Random()  # noqa: S311 - nothing is kept secret by a correlation ID
-os.register_at_fork(after_in_child=_random.seed)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def make_correlation_id() -> str:

@@ -12,7 +12,8 @@ from faststream_pubsub._faststream import (
     make_logger_state,
 )
 
-_MESSAGE_ID_WIDTH = 10
+# as many digits as the IDs of the service have; the first ones are the same for hours
+_MESSAGE_ID_WIDTH = 17
 
 
 class PubSubLoggerStorage(DefaultLoggerStorage):

@@ -16,9 +16,10 @@ from faststream_pubsub.dead_letters import dead_letter
 from faststream_pubsub.deliveries import Delivery, DeliveryQueue
 from faststream_pubsub.errors import PubSubError
 from faststream_pubsub.filters import compile_filter
+from faststream_pubsub.holdings import Log, Source
 from faststream_pubsub.message import REPLY_TO
 from faststream_pubsub.names import resource_path
-from faststream_pubsub.pulling import Handler, Log, Source
+from faststream_pubsub.pulling import Handler
 from faststream_pubsub.service import Rights, encode_for
 from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.subscriber import PubSubSubscriber
@@ -220,6 +221,7 @@ class _MemorySettler:
     def __init__(self, service: MemoryService, subscriber: PubSubSubscriber) -> None:
         self._service = service
         self._subscriber = subscriber
+        self.topic = subscriber.topic
 
     async def ack(self, delivery: Delivery) -> None:
         """The message is gone already."""
@@ -285,6 +287,8 @@ class MemoryReading:
 
 class _NoSettler:
     """Replies are read by this client itself."""
+
+    topic = ""
 
     async def ack(self, delivery: Delivery) -> None:
         """Nothing to do."""

@@ -121,6 +121,25 @@ class PubSubBatchMessage(StreamMessage[Batch]):
     `ack`, `nack` and `reject` settle those of `messages` that the handler has not settled itself.
     """
 
+    _batch_headers: list[dict[str, Any]] | None
+
+    @property
+    def batch_headers(self) -> list[dict[str, Any]]:
+        """Attributes of each message; they are read for who looks at them."""
+        if self._batch_headers is None:
+            self._batch_headers = [attributes_of(delivery) for delivery in self.raw_message]
+        return self._batch_headers
+
+    @batch_headers.setter
+    def batch_headers(self, value: list[dict[str, Any]]) -> None:
+        self._batch_headers = value or None
+
+    def content_types(self) -> list[str | None]:
+        """Content type of each message."""
+        if self._batch_headers is None:
+            return [delivery.message.attributes.get(CONTENT_TYPE) for delivery in self.raw_message]
+        return [headers.get(CONTENT_TYPE) for headers in self._batch_headers]
+
     @cached_property
     def messages(self) -> tuple[PubSubMessage, ...]:
         """The messages, in the order of their delivery; they are made for who looks at them."""

@@ -63,6 +63,16 @@ def check_name(collection: str, name: str, *, is_whole: bool) -> None:
         check_part(collection, name)
 
 
+def check_text(setting: str, value: object) -> None:
+    """Check that something is text.
+
+    Raises:
+        SetupError: It is not; the text names both.
+    """
+    if not isinstance(value, str):
+        raise SetupError(f"{setting}={value!r} must be text.")
+
+
 def _checked_path(collection: str, name: str) -> str:
     if not re.fullmatch(rf"projects/[^/]+/{collection}/[^/]+", name):
         raise SetupError(

@@ -20,6 +20,7 @@ from faststream_pubsub.response import PubSubPublishCommand
 
 # https://opentelemetry.io/docs/specs/semconv/messaging/gcp-pubsub/
 _SYSTEM = "gcp_pubsub"
+_SUBSCRIPTION: Final = "messaging.destination.subscription.name"
 _GOOGLE: Final = "googclient_"
 _CONTEXT: Final = ("traceparent", "tracestate")
 Raw = TypeVar("Raw")
@@ -113,12 +114,12 @@ class PubSubTelemetrySettingsProvider(_Provider[Delivery]):
             SpanAttributes.MESSAGING_MESSAGE_ID: msg.message_id,
             SpanAttributes.MESSAGING_MESSAGE_CONVERSATION_ID: msg.correlation_id,
             SpanAttributes.MESSAGING_MESSAGE_PAYLOAD_SIZE_BYTES: len(msg.body),
-            MESSAGING_DESTINATION_PUBLISH_NAME: self.get_consume_destination_name(msg),
+            **_destinations(msg.raw_message),
         }
 
     def get_consume_destination_name(self, msg: StreamMessage[Delivery]) -> str:
         """The subscription's ID."""
-        return msg.raw_message.subscription.rsplit("/", maxsplit=1)[-1]
+        return _id(msg.raw_message.subscription)
 
 
 class PubSubBatchTelemetrySettingsProvider(_Provider[Batch]):
@@ -132,12 +133,23 @@ class PubSubBatchTelemetrySettingsProvider(_Provider[Batch]):
             SpanAttributes.MESSAGING_MESSAGE_CONVERSATION_ID: msg.correlation_id,
             SpanAttributes.MESSAGING_MESSAGE_PAYLOAD_SIZE_BYTES: sum(map(len, msg.body)),
             SpanAttributes.MESSAGING_BATCH_MESSAGE_COUNT: len(msg.raw_message),
-            MESSAGING_DESTINATION_PUBLISH_NAME: self.get_consume_destination_name(msg),
+            **_destinations(msg.raw_message[0]),
         }
 
     def get_consume_destination_name(self, msg: StreamMessage[Batch]) -> str:
         """The subscription's ID."""
-        return msg.raw_message[0].subscription.rsplit("/", maxsplit=1)[-1]
+        return _id(msg.raw_message[0].subscription)
+
+
+def _destinations(delivery: Delivery) -> dict[str, str]:
+    """Where it was published, as far as the subscriber declares it, and where it was read."""
+    subscription = _id(delivery.subscription)
+    published = _id(delivery.settler.topic) or subscription
+    return {_SUBSCRIPTION: subscription, MESSAGING_DESTINATION_PUBLISH_NAME: published}
+
+
+def _id(name: str) -> str:
+    return name.rsplit("/", maxsplit=1)[-1]
 
 
 def _provider_for(

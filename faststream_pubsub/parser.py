@@ -53,13 +53,11 @@ class PubSubBatchParser:
 
     async def parse_batch(self, batch: Batch) -> PubSubBatchMessage:
         """Wrap deliveries. The body is the list of their data, as it came."""
-        headers = [attributes_of(delivery) for delivery in batch]
-        first, first_id = headers[0], batch[0].message_id
+        first, first_id = attributes_of(batch[0]), batch[0].message_id
         return PubSubBatchMessage(
             raw_message=batch,
             body=[delivery.message.data for delivery in batch],
             headers=first,
-            batch_headers=headers,
             content_type=first.get(CONTENT_TYPE),
             correlation_id=first.get(CORRELATION_ID) or first_id,
             message_id=f"{first_id}-{batch[-1].message_id}",
@@ -69,9 +67,13 @@ class PubSubBatchParser:
     async def decode_batch(self, message: StreamMessage[Any]) -> list[DecodedMessage]:
         """Decode each message by its own content type; a middleware may have changed the body."""
         bodies = map(self._schema.from_avro, message.body) if self._schema else message.body
+        if isinstance(message, PubSubBatchMessage):
+            kinds = message.content_types()
+        else:
+            kinds = [headers.get(CONTENT_TYPE) for headers in message.batch_headers]
         return [
-            _decode(_Part(body, headers.get(CONTENT_TYPE)))
-            for body, headers in zip(bodies, message.batch_headers, strict=True)
+            json_loads(body) if kind == _JSON else decode_message(_Part(body, kind))  # type: ignore[arg-type] # as in _decode
+            for body, kind in zip(bodies, kinds, strict=True)
         ]
 
 

@@ -19,8 +19,8 @@ from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.message import CONTENT_TYPE, CORRELATION_ID, REPLY_TO
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.parser import PubSubParser
-from faststream_pubsub.publishing import build_message
-from faststream_pubsub.response import PubSubPublishCommand
+from faststream_pubsub.publishing import as_text, build_message
+from faststream_pubsub.response import Own, PubSubPublishCommand
 from faststream_pubsub.service import Service
 from faststream_pubsub.wire import Proto
 
@@ -89,8 +89,11 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
         service = self._connected()
         topic = self._topic(service, cmd)
         message = await self._encode(cmd, cmd.body)
-        async with asyncio.timeout(cmd.timeout):
-            return await service.request(topic, message)
+        try:
+            async with asyncio.timeout(cmd.timeout):
+                return await service.request(topic, message)
+        except TimeoutError:
+            raise TimeoutError(f"no reply came from {topic} within {cmd.timeout} s.") from None
 
     def _connected(self) -> Service:
         if self._service is None:
@@ -100,15 +103,27 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
     def _topic(self, service: Service, cmd: PubSubPublishCommand) -> str:
         if not cmd.destination:
             raise SetupError("publish needs a topic.")
+        if cmd.reply_to:
+            # a handler that can't reply would get its message again and again
+            resource_path(service.project, "topics", cmd.reply_to)
         return resource_path(service.project, "topics", cmd.destination)
 
     async def _encode_all(self, cmd: PubSubPublishCommand) -> list[Proto]:
-        if not isinstance(self.codec, BatchCodecProto):
-            return [await self._encode(cmd, body) for body in cmd.batch_bodies]
-        encoded = await self.codec.encode_batch(cmd.batch_bodies, self.serializer)
+        bodies = cmd.batch_bodies
+        if isinstance(self.codec, BatchCodecProto):
+            encoded = await self.codec.encode_batch(bodies, self.serializer)
+        else:
+            encoded = [await self.codec.encode(body, self.serializer) for body in bodies]
+        if not cmd.own:
+            return [
+                build_message(data, _attributes(cmd, content_type), cmd.ordering_key)
+                for data, content_type in encoded
+            ]
         return [
-            build_message(data, _attributes(cmd, content_type), cmd.ordering_key)
-            for data, content_type in encoded
+            build_message(
+                data, _attributes(cmd, content_type, own), own.ordering_key or cmd.ordering_key
+            )
+            for (data, content_type), own in zip(encoded, cmd.own, strict=True)
         ]
 
     async def _encode(self, cmd: PubSubPublishCommand, body: SendableMessage) -> Proto:
@@ -117,14 +132,18 @@ class PubSubProducer(ProducerProto[PubSubPublishCommand]):
         return build_message(data, attributes, cmd.ordering_key)
 
 
-def _attributes(cmd: PubSubPublishCommand, content_type: str | None) -> Mapping[str, str]:
+def _attributes(
+    cmd: PubSubPublishCommand, content_type: str | None, own: Own | None = None
+) -> Mapping[str, str]:
     attributes: dict[str, str] = {}
     if content_type:
         attributes[CONTENT_TYPE] = content_type
-    if cmd.correlation_id:
-        attributes[CORRELATION_ID] = cmd.correlation_id
+    correlation_id = cmd.correlation_id if own is None else own.correlation_id or cmd.correlation_id
+    if correlation_id:
+        attributes[CORRELATION_ID] = correlation_id
     if cmd.reply_to:
         attributes[REPLY_TO] = cmd.reply_to
-    for key, value in cmd.headers.items():
-        attributes[key] = value if isinstance(value, str) else str(value)
+    headers = cmd.headers if own is None else cmd.headers | own.headers
+    for key, value in headers.items():
+        attributes[key] = value if isinstance(value, str) else as_text(key, value)
     return attributes

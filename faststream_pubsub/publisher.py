@@ -14,6 +14,7 @@ from faststream_pubsub._faststream import (
     PublisherUsecase,
     SendableMessage,
 )
+from faststream_pubsub.assertions import PubSubCallAssertions, PubSubHandlerCallWrapper
 from faststream_pubsub.config import (
     PubSubBrokerConfig,
     PubSubPublisherConfig,
@@ -24,9 +25,10 @@ from faststream_pubsub.names import add_prefix, check_name
 from faststream_pubsub.response import PubSubPublishCommand
 
 
-class PubSubPublisherUsecase(PublisherUsecase):
+class PubSubPublisherUsecase(PubSubCallAssertions, PublisherUsecase):
     """Publishes to one topic; also decorates handlers whose results go there."""
 
+    _call_wrapper_class = PubSubHandlerCallWrapper
     _outer_config: PubSubBrokerConfig
 
     def __init__(
@@ -55,6 +57,8 @@ class PubSubPublisherUsecase(PublisherUsecase):
             SetupError: It can't be the name of a Pub/Sub topic.
         """
         check_name("topics", self.topic, is_whole=is_whole)
+        if self.reply_to:
+            check_name("topics", self.reply_to, is_whole=True)
 
     async def publish(
         self,

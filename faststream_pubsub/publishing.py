@@ -40,11 +40,16 @@ def build_message(data: bytes, attributes: Mapping[str, str], ordering_key: str)
     Raises:
         InvalidMessageError: The service would refuse it; the text names the limit.
     """
-    check_attributes(attributes)
+    try:
+        check_attributes(attributes)
+    except (TypeError, AttributeError):
+        raise _not_text(attributes) from None
     if not data and not attributes:
         raise InvalidMessageError("a message needs data or at least one attribute.")
     message = wire.PubsubMessage(data=data)
     if ordering_key:
+        if not isinstance(ordering_key, str):
+            raise InvalidMessageError(f"ordering_key={ordering_key!r} must be text.")
         if len(ordering_key.encode()) > MAX_ORDERING_KEY_BYTES:
             raise InvalidMessageError(
                 f"ordering_key has {len(ordering_key.encode())} bytes; "
@@ -56,6 +61,22 @@ def build_message(data: bytes, attributes: Mapping[str, str], ordering_key: str)
     for key, value in attributes.items():
         held[key] = value
     return message
+
+
+def as_text(key: str, value: object) -> str:
+    """Write the value of an attribute as text.
+
+    Raises:
+        InvalidMessageError: It is None, which is most likely a mistake.
+    """
+    if value is None:
+        raise InvalidMessageError(f"attribute {key!r} is None, which is no text: leave it out.")
+    return str(value)
+
+
+def _not_text(attributes: Mapping[str, str]) -> InvalidMessageError:
+    wrong = {k: v for k, v in attributes.items() if not (isinstance(k, str) and isinstance(v, str))}
+    return InvalidMessageError(f"attributes must be text with text: {wrong!r} is not.")
 
 
 def check_attributes(attributes: Mapping[str, str]) -> None:

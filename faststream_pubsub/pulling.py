@@ -2,50 +2,31 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 import grpc
 
 from faststream_pubsub import wire
-from faststream_pubsub.acknowledging import Acknowledger
 from faststream_pubsub.backoff import full_jitter
 from faststream_pubsub.client import PubSubClient, is_being_cancelled
-from faststream_pubsub.dead_letters import dead_letter
-from faststream_pubsub.deliveries import Delivery, DeliveryQueue, LeaseTable
+from faststream_pubsub.deliveries import Delivery, DeliveryQueue
 from faststream_pubsub.errors import PubSubError
+from faststream_pubsub.holdings import FLUSH_SECONDS, Holdings, Log, Source
 from faststream_pubsub.publishing import MessagePublisher
-from faststream_pubsub.settings import EXACTLY_ONCE_DEADLINE_SECONDS, SubscriptionSettings
+from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.watchdog import BEAT_SECONDS, StreamWatch, SubscriptionHealth
 
 LEASE_TICK_SECONDS: Final = 1.0
 _PING_SECONDS: Final = 3.0
-_FLUSH_SECONDS: Final = 10.0
+_CANCEL_SECONDS: Final = 5.0
 _HALF_CLOSE_SECONDS: Final = 1.0
 # so many messages in a row may be handled before acks leave and others have their turn
 _TURN_MESSAGES: Final = 50
 
-Log: TypeAlias = Callable[[int, str, BaseException | None], None]
 # takes a Delivery, or a Batch where the settings ask for batches
 Handler: TypeAlias = Callable[[Any], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What is read: full names, and how to make them be there.
-
-    Attributes:
-        subscription: Full name of the subscription.
-        dead_letter_topic: Full name of its dead-letter topic, if it has one.
-        ensure: Creates or checks topic and subscription.
-    """
-
-    subscription: str
-    dead_letter_topic: str | None
-    ensure: Callable[[], Awaitable[None]]
 
 
 class Pulling:
@@ -60,33 +41,18 @@ class Pulling:
         log: Log,
     ) -> None:
         self._client = client
-        self._publisher = publisher
         self._source = source
         self._settings = settings
         self._log = log
-        self._leases = LeaseTable(
-            lease_seconds=settings.lease_seconds,
-            longest_seconds=settings.max_lease_seconds,
-        )
+        self._held = Holdings(client, publisher, source, settings, log)
         # one worker keeps the order of keys by itself, and so may have batches full of one key
         self._serial = settings.batch and settings.max_workers == 1
         self._queue = DeliveryQueue(
             ordered=settings.enable_message_ordering and not self._serial,
         )
-        self._acknowledger = Acknowledger(
-            client,
-            source.subscription,
-            on_lost=partial(self._lose, why="the service had ended it"),
-            on_error=self._report,
-            on_failed=self._count_failed_acks,
-        )
         self._watch = StreamWatch(max_silence_seconds=settings.max_silence_seconds)
-        self._room = asyncio.Event()
         self._delays = full_jitter()
-        self._exactly_once = settings.enable_exactly_once_delivery
         self._stopping = False
-        self._lost_leases = 0
-        self._failed_acks = 0
         self._stream: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -108,8 +74,8 @@ class Pulling:
         """Wait for the next delivery."""
         while True:
             delivery = await self._queue.get()
-            self._release(self._queue.done(delivery))
-            if delivery in self._leases:
+            self._held.release(self._queue.done(delivery))
+            if delivery in self._held.leases:
                 return delivery
 
     def health(self, name: str) -> SubscriptionHealth:
@@ -117,16 +83,16 @@ class Pulling:
         return SubscriptionHealth(
             subscription=name,
             down_seconds=self._watch.down_seconds(asyncio.get_running_loop().time()),
-            held_messages=len(self._leases),
-            lost_leases=self._lost_leases,
-            failed_acks=self._failed_acks,
+            held_messages=len(self._held.leases),
+            lost_leases=self._held.lost_leases,
+            failed_acks=self._held.failed_acks,
         )
 
     async def stop_reading(self) -> None:
         """Read no more, and give back at once what no handler has begun."""
         self._stopping = True
-        self._room.set()
-        self._release(self._queue.take_all())
+        self._held.wake()
+        self._held.release(self._queue.take_all())
         await self._half_close()
         await _cancel(self._reader)
 
@@ -139,100 +105,23 @@ class Pulling:
                 await self._stream.done_writing()
                 await asyncio.shield(self._reader)
 
-    async def close(self) -> None:
+    async def close(self, flush_seconds: float = FLUSH_SECONDS) -> None:
         """Stop for good: unsettled messages are released, queued acks are sent."""
         await self.stop_reading()
-        await _cancel(*self._workers)
-        await _cancel(self._keeper)
-        self._release(self._leases.end_all())
-        await self._acknowledger.close(_FLUSH_SECONDS)
-
-    # settling
-
-    def ack(self, delivery: Delivery) -> Awaitable[None] | None:
-        """Acknowledge; with exactly-once delivery, there is a confirmation to wait for."""
-        if self._exactly_once:
-            return self._ack_confirmed(delivery)
-        self._let_go(delivery)
-        self._acknowledger.ack(delivery)
-        return None
-
-    async def _ack_confirmed(self, delivery: Delivery) -> None:
-        delivery.settling = True
-        try:
-            await self._acknowledger.ack_confirmed(delivery)
-        finally:
-            self._let_go(delivery)
-
-    async def ack_all(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge several; with exactly-once delivery, wait for all confirmations."""
-        if not self._exactly_once:
-            self._leases.end_these(deliveries)
-            self._room.set()
-            self._acknowledger.ack_all(deliveries)
-            return
-        confirmations = map(self._ack_confirmed, deliveries)
-        results = await asyncio.gather(*confirmations, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-
-    async def nack(self, delivery: Delivery, delay_seconds: int) -> None:
-        """Have it delivered again: at once, or when a lease of `delay_seconds` ends."""
-        delivery.nacked = True
-        self._let_go(delivery)
-        self._acknowledger.set_deadline([delivery], delay_seconds)
-
-    async def reject(
-        self,
-        delivery: Delivery,
-        *,
-        reason: str,
-        attributes: Mapping[str, str],
-    ) -> None:
-        """Keep it as a dead letter, then acknowledge."""
-        message_id = delivery.message_id
-        if self._source.dead_letter_topic is None:
-            self._log(
-                logging.ERROR,
-                f"message {message_id} is rejected and gone: {self._source.subscription} has no "
-                f"dead_letter_topic. Reason: {reason or 'none given'}",
+        if deaf := await _cancel(*self._workers):
+            self._held.report(
+                f"{deaf} handlers go on although they were cancelled {_CANCEL_SECONDS:.0f} s ago; "
+                "their messages are given back",
                 None,
             )
-            await self._ack(delivery)
-            return
-        letter = dead_letter(delivery, reason=reason, attributes=attributes)
-        try:
-            await self._publisher.publish(self._source.dead_letter_topic, letter)
-        except PubSubError as error:
-            self._log(
-                logging.ERROR,
-                f"dead letter of message {message_id} is not kept, so the message comes again: "
-                f"{error}. Who rejects needs roles/pubsub.publisher on the dead-letter topic.",
-                error,
-            )
-            await self.nack(delivery, 0)
-            return
-        await self._ack(delivery)
-
-    async def _ack(self, delivery: Delivery) -> None:
-        if confirmation := self.ack(delivery):
-            await confirmation
-
-    def _let_go(self, delivery: Delivery) -> None:
-        self._leases.end(delivery)
-        self._room.set()
-
-    def _release(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            self._let_go(delivery)
-        self._acknowledger.set_deadline(deliveries, 0)
+        await _cancel(self._keeper)
+        await self._held.close(flush_seconds)
 
     # handling
 
     async def _work(self, handle: Handler) -> None:
         now = asyncio.get_running_loop().time
-        queue = self._queue
+        queue, held, leases = self._queue, self._held, self._held.leases
         turn = 0
         while not self._stopping:
             turn += 1
@@ -241,17 +130,17 @@ class Pulling:
             delivery = await queue.get()
             began = now()
             # a lease may have ended while it waited; the message comes again then
-            if delivery in self._leases:
+            if delivery in leases:
                 try:
                     await handle(delivery)
                 except asyncio.CancelledError:
                     # a handler may leak a cancellation of its own; that must not end the worker
                     if is_being_cancelled():
                         raise
-                    self._release([delivery])
-                self._leases.learn(now() - began)
+                    held.release([delivery])
+                leases.learn(now() - began)
             if released := queue.done(delivery):
-                self._release(released)
+                held.release(released)
 
     async def _work_in_batches(self, handle: Handler) -> None:
         now = asyncio.get_running_loop().time
@@ -260,16 +149,16 @@ class Pulling:
             await asyncio.sleep(0)
             gathered = await self._queue.get_batch(max_size=size, wait_seconds=wait_seconds)
             began = now()
-            if held := tuple(delivery for delivery in gathered if delivery in self._leases):
+            if batch := self._held.leases.still_held(gathered):
                 try:
-                    await handle(held)
+                    await handle(batch)
                 except asyncio.CancelledError:
                     if is_being_cancelled():
                         raise
-                    self._release(list(held))
-                self._leases.learn(now() - began)
+                    self._held.release(batch)
+                self._held.leases.learn(now() - began)
             if released := self._queue.done_batch(gathered):
-                self._release(released)
+                self._held.release(released)
 
     # leases
 
@@ -278,15 +167,15 @@ class Pulling:
         heartbeat_at = now() + BEAT_SECONDS
         while True:
             await asyncio.sleep(LEASE_TICK_SECONDS)
-            longest = f"max_lease_seconds={self._settings.max_lease_seconds} is over"
-            self._lose(self._leases.take_expired(now=now()), why=longest)
-            lease_seconds, due = self._leases.take_due(now=now())
-            self._acknowledger.set_deadline(due, lease_seconds)
-            if now() >= heartbeat_at:
-                heartbeat_at = now() + BEAT_SECONDS
-                await self._beat()
-            if self._watch.check(now()) and self._stream is not None:
-                self._stream.cancel()
+            try:
+                self._held.keep(now())
+                if now() >= heartbeat_at:
+                    heartbeat_at = now() + BEAT_SECONDS
+                    await self._beat()
+                if self._watch.check(now()) and self._stream is not None:
+                    self._stream.cancel()
+            except Exception as error:  # noqa: BLE001 - without this task, every lease would end
+                self._held.report("a look at the leases has failed, the next one follows", error)
 
     async def _beat(self) -> None:
         if self._stream is not None:
@@ -294,37 +183,27 @@ class Pulling:
             with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await self._stream.write(wire.StreamingPullRequest())
 
-    def _count_failed_acks(self, count: int) -> None:
-        self._failed_acks += count
-
-    def _lose(self, deliveries: list[Delivery], *, why: str) -> None:
-        self._lost_leases += len(deliveries)
-        for delivery in deliveries:
-            # what is behind it in its key will come again with it
-            delivery.nacked = True
-            self._let_go(delivery)
-            self._log(
-                logging.WARNING,
-                f"lease of message {delivery.message_id} has ended before it was settled, "
-                f"as {why}; it may be delivered again",
-                None,
-            )
-
     # reading
 
     async def _read_for_ever(self) -> None:
         while not self._stopping:
             try:
-                await self._read_one_stream()
-            except grpc.aio.AioRpcError as error:
-                await self._after_end(error.code(), error.details())
-            except asyncio.CancelledError:
-                # grpc.aio raises it for a stream that the watch has cancelled, too
-                if is_being_cancelled():
-                    raise
-                await self._after_silence()
+                await self._read_until_it_ends()
+            except Exception as error:  # noqa: BLE001 - without this task, nothing would come any more
+                self._held.report("reading has failed, it goes on", error)
             if not self._stopping:
                 await asyncio.sleep(next(self._delays))
+
+    async def _read_until_it_ends(self) -> None:
+        try:
+            await self._read_one_stream()
+        except grpc.aio.AioRpcError as error:
+            await self._after_end(error.code(), error.details())
+        except asyncio.CancelledError:
+            # grpc.aio raises it for a stream that the watch has cancelled, too
+            if is_being_cancelled():
+                raise
+            await self._after_silence()
 
     async def _read_one_stream(self) -> None:
         now = asyncio.get_running_loop().time
@@ -336,7 +215,7 @@ class Pulling:
             await stream.write(self._opening())
             while (response := await stream.read()) is not grpc.aio.EOF:
                 self._take(response)
-                if self._is_full():
+                if self._held.is_full:
                     await self._wait_for_room()
         finally:
             self._stream = None
@@ -369,37 +248,25 @@ class Pulling:
         self._watch.heard(now, has_content=bool(response.received_messages))
         properties = response.subscription_properties
         if properties.exactly_once_delivery_enabled:
-            self._exactly_once = True
-            self._leases.at_least(EXACTLY_ONCE_DEADLINE_SECONDS)
+            self._held.expect_confirmations()
         if properties.message_ordering_enabled and not self._serial:
             self._queue.ordered = True
-        subscription = self._source.subscription
+        subscription, settler = self._source.subscription, self._held
         deliveries = [
             Delivery(
-                received.message,
-                ack_id=received.ack_id,
-                attempt=received.delivery_attempt,
-                subscription=subscription,
-                settler=self,
+                received.message, received.ack_id, received.delivery_attempt, subscription, settler
             )
             for received in response.received_messages
         ]
         if self._stopping:
-            self._acknowledger.set_deadline(deliveries, 0)
+            self._held.release(deliveries)
             return
-        self._queue.put(self._leases.begin(deliveries, now=now))
-
-    def _is_full(self) -> bool:
-        return (
-            len(self._leases) >= self._settings.max_messages
-            or self._leases.held_bytes >= self._settings.max_bytes
-        )
+        self._queue.put(self._held.take(deliveries, now=now))
 
     async def _wait_for_room(self) -> None:
         self._watch.paused()
-        while self._is_full() and not self._stopping:
-            self._room.clear()
-            await self._room.wait()
+        while self._held.is_full and not self._stopping:
+            await self._held.wait_for_change()
         self._watch.resumed(asyncio.get_running_loop().time())
 
     async def _after_end(self, code: grpc.StatusCode, details: str | None) -> None:
@@ -414,15 +281,18 @@ class Pulling:
         try:
             await self._source.ensure()
         except PubSubError as error:
-            self._report("it could not be restored", error)
-
-    def _report(self, text: str, error: BaseException) -> None:
-        self._log(logging.ERROR, f"{self._source.subscription}: {text}", error)
+            self._held.report("it could not be restored", error)
 
 
-async def _cancel(*tasks: asyncio.Task[None] | None) -> None:
-    """Cancel tasks and wait for their end, except the one that asks."""
+async def _cancel(*tasks: asyncio.Task[None] | None) -> int:
+    """Cancel tasks, except the one that asks, and tell how many go on all the same."""
     others = [task for task in tasks if task is not None and task is not asyncio.current_task()]
     for task in others:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    if not others:
+        return 0
+    ended, going_on = await asyncio.wait(others, timeout=_CANCEL_SECONDS)
+    for task in ended:
+        if not task.cancelled():
+            task.exception()  # looked at, or asyncio would complain
+    return len(going_on)

@@ -23,7 +23,10 @@ from faststream_pubsub.config import (
     PubSubSubscriberSpecificationConfig,
 )
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.errors import InvalidMessageError
+from faststream_pubsub.names import check_text
 from faststream_pubsub.publisher import PubSubPublisherSpecification, PubSubPublisherUsecase
+from faststream_pubsub.publishing import as_text, build_message
 from faststream_pubsub.settings import RetryPolicy, SubscriptionSettings, default_max_messages
 from faststream_pubsub.subscriber import PubSubSubscriber, PubSubSubscriberSpecification
 
@@ -87,7 +90,7 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             autocreate: Create what is absent; None takes the broker's setting.
             autoupdate: Change a subscription that is there to what is declared; None takes the
                 broker's setting.
-            max_messages: Most messages leased at a time; by default 1,000, or four batches where
+            max_messages: Most messages leased at a time; by default 1,000, or eight batches where
                 that is more.
             max_bytes: Most bytes leased at a time.
             max_workers: Most handlers running at a time; messages of one ordering key are
@@ -123,6 +126,12 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             raise SetupError(f"subscription {subscription!r} can't be created without a topic.")
         if topic_schema is not None and (not topic or codec is not None):
             raise SetupError("topic_schema needs a topic, and reads its messages without a codec.")
+        check_text("topic", topic or "")
+        check_text("subscription", subscription or "")
+        check_text("dead_letter_topic", dead_letter_topic or "")
+        check_text("filter", filter)
+        if ack_policy is not EMPTY and not isinstance(ack_policy, AckPolicy):
+            raise SetupError(f"ack_policy={ack_policy!r} must be an AckPolicy.")
         settings = SubscriptionSettings(
             ack_deadline_seconds=ack_deadline_seconds,
             enable_message_ordering=enable_message_ordering,
@@ -214,11 +223,17 @@ class PubSubRegistrator(Registrator[Delivery, PubSubBrokerConfig]):
             schema: AsyncAPI type of the messages.
             include_in_schema: Show it in the AsyncAPI document.
         """
+        check_text("topic", topic)
+        given = {**(headers or {}), **(attributes or {})}
+        try:
+            build_message(b"-", {k: as_text(k, v) for k, v in given.items()}, ordering_key)
+        except InvalidMessageError as error:
+            raise SetupError(f"publisher of {topic!r}: {error}") from error
         outer = cast("PubSubBrokerConfig", self.config)
         declared = PubSubPublisherUsecase(
             PubSubPublisherConfig(
                 topic=topic,
-                attributes={**(headers or {}), **(attributes or {})},
+                attributes=given,
                 ordering_key=ordering_key,
                 reply_to=reply_to,
                 skip_none=skip_none,

@@ -9,14 +9,16 @@ from typing import Final
 import grpc
 
 from faststream_pubsub import wire
-from faststream_pubsub.client import CALL_TIMEOUT_SECONDS, PubSubClient
+from faststream_pubsub.client import PubSubClient
 from faststream_pubsub.deliveries import Delivery
+from faststream_pubsub.errors import InvalidMessageError, PubSubError
 from faststream_pubsub.message import CORRELATION_ID, REPLY_TO
 from faststream_pubsub.pulling import Pulling
 from faststream_pubsub.wire import Proto
 
 # the shortest that the service allows: it cleans up after brokers that could not
 _EXPIRY_SECONDS: Final = 86_400
+_CLOSE_SECONDS: Final = 1.0
 
 
 class ReplyInbox:
@@ -47,12 +49,22 @@ class ReplyInbox:
         self._waiting: dict[str, asyncio.Future[Delivery]] = {}
 
     async def request(self, topic: str, message: Proto) -> Delivery:
-        """Publish a message and wait for the reply of the same correlation ID."""
+        """Publish a message and wait for the reply of the same correlation ID.
+
+        Raises:
+            InvalidMessageError: Another request of that correlation ID is waiting.
+            PubSubError: The broker was stopped before the reply came.
+        """
         async with self._making:
             if self._reading is None:
                 await self._make()
         message.attributes[REPLY_TO] = self._topic
         correlation_id = message.attributes[CORRELATION_ID]
+        if correlation_id in self._waiting:
+            raise InvalidMessageError(
+                f"a request with correlation_id={correlation_id!r} waits for its reply already: "
+                "requests that overlap need IDs of their own.",
+            )
         reply: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         self._waiting[correlation_id] = reply
         try:
@@ -65,17 +77,20 @@ class ReplyInbox:
         """Stop reading, and take topic and subscription away."""
         if self._reading is None:
             return
-        await self._reading.close()
+        for reply in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(PubSubError("the broker was stopped before the reply came."))
+        await self._reading.close(_CLOSE_SECONDS)
         rpcs = self._client.rpcs
         # what can't be deleted now expires by itself
         with suppress(grpc.aio.AioRpcError):
             await rpcs.delete_subscription(
                 wire.DeleteSubscriptionRequest(subscription=self._subscription),
-                timeout=CALL_TIMEOUT_SECONDS,
+                timeout=_CLOSE_SECONDS,
             )
             await rpcs.delete_topic(
                 wire.DeleteTopicRequest(topic=self._topic),
-                timeout=CALL_TIMEOUT_SECONDS,
+                timeout=_CLOSE_SECONDS,
             )
 
     async def _make(self) -> None:

@@ -12,9 +12,10 @@ from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.drift import Difference, changeable_differences, fixed_differences, told
 from faststream_pubsub.errors import TopologyError
 from faststream_pubsub.flow import PublishBatching, PublishFlow
+from faststream_pubsub.holdings import Log, Source
 from faststream_pubsub.names import resource_path
 from faststream_pubsub.publishing import MessagePublisher
-from faststream_pubsub.pulling import Handler, Log, Pulling, Source
+from faststream_pubsub.pulling import Handler, Pulling
 from faststream_pubsub.replies import ReplyInbox
 from faststream_pubsub.settings import SubscriptionSettings
 from faststream_pubsub.topic_schemas import SchemaKeeper

@@ -38,11 +38,14 @@ class RetryPolicy:
 
 
 def default_max_messages(*, batch: bool, max_batch_size: int) -> int:
-    """As many as Google's client; with batches, enough to deliver some while others are handled."""
+    """As many as Google's client; with batches, enough to deliver some while others are handled.
+
+    With four batches the stream stood still while acknowledgements were on their way.
+    """
     if not batch:
         return 1_000
-    check_range("max_batch_size", max_batch_size, 1, 1_000_000)
-    return min(max(1_000, 4 * max_batch_size), 1_000_000)
+    check_count("max_batch_size", max_batch_size, 1, 1_000_000)
+    return min(max(1_000, 8 * max_batch_size), 1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +93,21 @@ class SubscriptionSettings:
     autoupdate: bool | None = None
 
     def __post_init__(self) -> None:
-        check_range(
+        check_count(
             "ack_deadline_seconds",
             self.ack_deadline_seconds,
             MIN_DEADLINE_SECONDS,
             MAX_DEADLINE_SECONDS,
         )
-        check_range("max_delivery_attempts", self.max_delivery_attempts, 5, 100)
-        check_range("max_messages", self.max_messages, 1, 1_000_000)
-        check_range("max_bytes", self.max_bytes, 1, 2**40)
-        check_range("max_workers", self.max_workers, 1, 10_000)
+        check_count("max_delivery_attempts", self.max_delivery_attempts, 5, 100)
+        check_count("max_messages", self.max_messages, 1, 1_000_000)
+        check_count("max_bytes", self.max_bytes, 1, 2**40)
+        check_count("max_workers", self.max_workers, 1, 10_000)
         check_range("max_lease_seconds", self.max_lease_seconds, 1, 7 * 86_400)
         check_range("max_silence_seconds", self.max_silence_seconds, 1, 86_400)
+        for switch in ("enable_message_ordering", "enable_exactly_once_delivery", "batch"):
+            if not isinstance(getattr(self, switch), bool):
+                raise SetupError(f"{switch}={getattr(self, switch)!r} must be True or False.")
         self._check_batch()
         if self.dead_letter_topic is None and self.max_delivery_attempts != 5:
             raise SetupError(
@@ -123,7 +129,7 @@ class SubscriptionSettings:
                 if getattr(self, setting) != default:
                     raise SetupError(f"{setting}={getattr(self, setting)!r} needs batch=True.")
             return
-        check_range("max_batch_size", self.max_batch_size, 1, self.max_messages)
+        check_count("max_batch_size", self.max_batch_size, 1, self.max_messages)
         check_range("max_batch_wait_seconds", self.max_batch_wait_seconds, 0, 60)
         if self.enable_message_ordering and self.max_workers > 1:
             raise SetupError(
@@ -171,3 +177,10 @@ def check_range(setting: str, value: object, low: float, high: float) -> None:
         raise SetupError(f"{setting}={value!r} is no number: {low} to {high} is allowed.")
     if not low <= value <= high:
         raise SetupError(f"{setting}={value!r} is out of range: {low} to {high} is allowed.")
+
+
+def check_count(setting: str, value: object, low: int, high: int) -> None:
+    """Check a whole number; see `check_range`."""
+    check_range(setting, value, low, high)
+    if not isinstance(value, int):
+        raise SetupError(f"{setting}={value!r} is no whole number: {low} to {high} is allowed.")

@@ -16,6 +16,7 @@ from faststream_pubsub._faststream import (
     SubscriberSpecification,
     process_msg,
 )
+from faststream_pubsub.assertions import PubSubHandlerCallWrapper
 from faststream_pubsub.config import (
     PubSubBrokerConfig,
     PubSubSubscriberConfig,
@@ -24,6 +25,7 @@ from faststream_pubsub.config import (
 from faststream_pubsub.confirming import ConfirmingMiddleware
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.handling import LeanSubscriber
+from faststream_pubsub.holdings import Source
 from faststream_pubsub.message import PubSubMessage
 from faststream_pubsub.names import (
     add_prefix,
@@ -33,13 +35,13 @@ from faststream_pubsub.names import (
 )
 from faststream_pubsub.parser import PubSubBatchParser, PubSubParser, SchemaParser
 from faststream_pubsub.publisher import PubSubReplyPublisher
-from faststream_pubsub.pulling import Source
 from faststream_pubsub.service import Reading, Rights
 
 
 class PubSubSubscriber(LeanSubscriber[Delivery]):
     """Reads one subscription."""
 
+    _call_wrapper_class = PubSubHandlerCallWrapper
     _outer_config: PubSubBrokerConfig
 
     def __init__(
@@ -202,6 +204,7 @@ class PubSubSubscriber(LeanSubscriber[Delivery]):
             subscription=resource_path(project, "subscriptions", self.subscription),
             dead_letter_topic=resource_path(project, "topics", letters) if letters else None,
             ensure=self._restore,
+            topic=self.topic,
         )
 
     async def ensure(self) -> None:

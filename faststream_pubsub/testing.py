@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from faststream_pubsub._faststream import EnterType, TestBroker, change_producer
 from faststream_pubsub.broker import PubSubBroker
+from faststream_pubsub.config import PubSubBrokerConfig
 from faststream_pubsub.memory import MemoryService
 from faststream_pubsub.producer import PubSubProducer
 from faststream_pubsub.publisher import PubSubPublisherUsecase
@@ -58,8 +59,17 @@ class TestPubSubBroker(TestBroker[PubSubBroker, EnterType], broker=PubSubBroker)
 
     @contextmanager
     def _patch_producer(self, broker: PubSubBroker) -> Generator[None, None, None]:
-        with change_producer(broker.config.broker_config, FakeProducer(broker, self._service)):
-            yield
+        own: PubSubBrokerConfig = broker.config.broker_config
+        # a broker that runs goes on afterwards: FastStream's documents try handlers out like this
+        service = own.connected_service
+        running = {subscriber: subscriber.running for subscriber in broker.subscribers}
+        try:
+            with change_producer(own, FakeProducer(broker, self._service)):
+                yield
+        finally:
+            own.connected_service = service
+            for subscriber, was_running in running.items():
+                subscriber.running = was_running
 
     async def _fake_connect(  # type: ignore[override] # typed None there, but used as connection
         self,

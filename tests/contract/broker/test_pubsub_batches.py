@@ -174,3 +174,39 @@ async def test_each_element_of_a_result_is_a_message(any_bench, name, inbox):
         *((number, "seven") for number in (7, 8)),
         *((number, "part") for number in (10, 11)),
     ]
+
+
+async def test_elements_of_a_batch_have_attributes_and_keys_of_their_own(any_bench, name, inbox):
+    broker = any_bench.broker()
+
+    @broker.publisher(name, batch=True, attributes={"shop": "north"})
+    @broker.subscriber(f"{name}-first")
+    async def split(numbers: list[int]) -> object:
+        return [
+            PubSubResponse(numbers[0], ordering_key="k", correlation_id="own"),
+            PubSubResponse(numbers[1], attributes={"shop": "south"}),
+            numbers[2],
+        ]
+
+    @broker.subscriber(name)
+    async def read(number: int, message: PubSubMessage) -> None:
+        found = (message.ordering_key, message.attributes["shop"], message.correlation_id == "own")
+        await inbox.put((number, *found))
+
+    async with any_bench.running(broker):
+        await broker.publish([1, 2, 3], topic=f"{name}-first")
+        await broker.publish_batch(
+            PubSubResponse(4, ordering_key="m", attributes={"shop": "east"}),
+            5,
+            topic=name,
+            attributes={"shop": "west"},
+            ordering_key="n",
+        )
+        seen = await inbox.wait_for(5)
+    assert sorted(seen) == [
+        (1, "k", "north", True),
+        (2, "", "south", False),
+        (3, "", "north", False),
+        (4, "m", "east", False),
+        (5, "n", "west", False),
+    ]

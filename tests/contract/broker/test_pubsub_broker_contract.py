@@ -100,6 +100,22 @@ async def test_parser_wraps_the_delivery(any_bench, name, inbox):
         assert await inbox.wait_for(1) == ["LOUD"]
 
 
+async def test_nacked_message_comes_again_after_its_delay(bench, name, inbox):
+    broker = bench.broker()
+    now = asyncio.get_running_loop().time
+
+    @broker.subscriber(name)
+    async def read(message: Message) -> None:
+        await inbox.put(now())
+        if len(inbox.seen) == 1:
+            await message.nack(delay_seconds=2)
+
+    async with bench.running(broker):
+        await broker.publish("x", topic=name)
+        first, second = await inbox.wait_for(2)
+    assert 1.5 < second - first < 8
+
+
 async def test_rejected_message_becomes_a_dead_letter_with_its_reason(any_bench, name, inbox):
     broker = any_bench.broker()
     letters = f"{name}.dead"
@@ -191,7 +207,7 @@ async def test_request_brings_the_reply(any_bench, name):
 async def test_request_without_a_reply_ends_in_time(bench, name):
     broker = bench.broker()
     async with bench.running(broker):
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=rf"no reply came from .*/{name} within 0.3 s"):
             await broker.request("anybody?", name, timeout=0.3)
 
 
@@ -373,6 +389,8 @@ async def test_stop_waits_for_running_handlers(bench, name, make_inbox):
     async def slow(text: str) -> None:
         await began.put(text)
         await may_end.wait()
+        # longer than a stop that does not wait
+        await asyncio.sleep(0.3)
         await ended.put(text)
 
     async with bench.running(broker):

@@ -150,3 +150,27 @@ async def test_lost_leases_and_failed_acks_are_logged_and_counted(
     assert f"lease of message {message_id} has ended" in lost.getMessage()
     assert "max_lease_seconds=1 is over" in lost.getMessage()
     assert lost.subscription == f"{name}-sub"
+
+
+async def test_exactly_once_that_nobody_declared_is_learned_from_the_service(
+    own_server, name, inbox
+):
+    owner = own_server.broker()
+    owner.subscriber(name, subscription=f"{name}.once", enable_exactly_once_delivery=True)
+    async with owner:
+        await owner.setup()
+
+    broker = own_server.broker()
+    subscriber = broker.subscriber(subscription=f"{name}.once", ack_policy=AckPolicy.MANUAL)
+
+    @subscriber
+    async def read(message: Message) -> None:
+        # without exactly-once delivery there would be nothing to wait for
+        confirmation = message.raw_message.settler.ack(message.raw_message)
+        await inbox.put(confirmation is not None)
+        await confirmation
+
+    async with own_server.running(broker):
+        await broker.publish("x", topic=name)
+        assert await inbox.wait_for(1) == [True]
+        assert subscriber.reading._held.leases.lease_seconds == 60

@@ -8,7 +8,7 @@ from faststream_pubsub import PubSubBroker
 
 
 def held_ack_ids(subscriber):
-    return {delivery.ack_id for delivery in subscriber.reading._leases._held.values()}
+    return {delivery.ack_id for delivery in subscriber.reading._held.leases._held.values()}
 
 
 @pytest.mark.parametrize("ordering", [False, True])
@@ -75,9 +75,9 @@ async def test_message_whose_lease_ends_while_it_waits_is_left_for_its_next_deli
         await began.wait_for(1)
         await until(lambda: len(held_ack_ids(subscriber)) == 6)
         reading = subscriber.reading
-        waiting = [d for d in reading._leases._held.values() if d.message.ordering_key == "l"]
-        reading._lose(waiting[:1], why="the test says so")
-        reading._acknowledger.set_deadline(waiting[:1], 0)
+        waiting = [d for d in reading._held.leases._held.values() if d.message.ordering_key == "l"]
+        reading._held._lose(waiting[:1], why="the test says so")
+        reading._held._acknowledger.set_deadline(waiting[:1], 0)
         may_go_on.set()
         seen = await ended.wait_for(6)
     assert [n for n in seen if n < 10] == [0, 1, 2]

@@ -1,5 +1,7 @@
 """The answers of an exactly-once subscription, as the service gives them."""
 
+import asyncio
+import math
 from types import SimpleNamespace
 
 import grpc
@@ -22,14 +24,16 @@ def refusal(code=grpc.StatusCode.FAILED_PRECONDITION, **reasons):
     return grpc.aio.AioRpcError(code, (), metadata, details="no")
 
 
-def delivery(ack_id):
-    return Delivery(
+def delivery(ack_id, *, lease_until=math.inf):
+    made = Delivery(
         PubsubMessage(message_id=f"m-{ack_id}"),
         ack_id=ack_id,
         attempt=0,
         subscription="projects/p/subscriptions/s",
         settler=None,
     )
+    made.lease_until = lease_until
+    return made
 
 
 class Answers:
@@ -49,13 +53,14 @@ class Answers:
 class Told:
     def __init__(self, *, acks=(), deadlines=()):
         self.acks, self.deadlines = Answers(*acks), Answers(*deadlines)
-        self.lost, self.errors = [], []
+        self.lost, self.errors, self.late = [], [], []
         rpcs = SimpleNamespace(acknowledge=self.acks, modify_ack_deadline=self.deadlines)
         self.acknowledger = Acknowledger(
             SimpleNamespace(rpcs=rpcs),
             "projects/p/subscriptions/s",
             on_lost=self.lost.extend,
             on_error=lambda text, error: self.errors.append((text, error)),
+            on_late=self.late.append,
         )
 
 
@@ -129,3 +134,39 @@ async def test_lease_that_could_not_be_extended_is_due_at_once(monkeypatch, code
     await told.acknowledger.close(5)
     assert (held.extend_at == 0.0) is is_due
     assert [text for text, _ in told.errors] == ["1 leases could not be set to 30 s"]
+
+
+async def test_ack_after_the_end_of_its_lease_is_told_once():
+    now = asyncio.get_running_loop().time()
+    late, in_time = delivery("a", lease_until=now - 1), delivery("b", lease_until=now + 5)
+    told = Told(acks=[refusal(a="TRANSIENT_FAILURE_INVALID_ACK_ID"), None])
+    told.acknowledger.ack_all([late, in_time])
+    await told.acknowledger.close(5)
+    assert told.acks.asked == [["a", "b"], ["a"]]
+    assert told.late == [[late]]
+
+
+async def test_nobody_waits_for_ever_for_a_call_that_broke():
+    told = Told(acks=[RuntimeError("odd")], deadlines=[RuntimeError("odd"), None])
+    with pytest.raises(AcknowledgeError, match="odd"):
+        await asyncio.wait_for(told.acknowledger.ack_confirmed(delivery("a")), timeout=5)
+    told.acknowledger.set_deadline([delivery("a")], 30)
+    told.acknowledger.set_deadline([delivery("b")], 60)
+    await told.acknowledger.close(5)
+    assert told.deadlines.asked == [["a"], ["b"]]
+    assert [text for text, _ in told.errors] == [
+        "1 messages could not be acknowledged",
+        "1 leases could not be set to 30 s",
+    ]
+
+
+async def test_acks_that_a_dead_server_does_not_take_are_told():
+    told = Told(acks=[refusal(grpc.StatusCode.UNAVAILABLE)] * 100)
+    waiting = asyncio.create_task(told.acknowledger.ack_confirmed(delivery("a")))
+    await asyncio.sleep(0.01)
+    await told.acknowledger.close(0.05)
+    with pytest.raises(AcknowledgeError, match="stopped"):
+        await waiting
+    ((text, error),) = told.errors
+    assert "delivered again" in text
+    assert error is None

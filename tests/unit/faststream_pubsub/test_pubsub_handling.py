@@ -24,7 +24,7 @@ from faststream_pubsub._faststream import SubscriberUsecase
 from faststream_pubsub.annotations import PubSubMessage
 from faststream_pubsub.deliveries import Delivery
 from faststream_pubsub.errors import AcknowledgeError
-from faststream_pubsub.handling import HandlerLock
+from faststream_pubsub.handler_lock import HandlerLock
 from faststream_pubsub.memory import MemoryService
 from faststream_pubsub.subscriber import PubSubSubscriber
 

@@ -52,6 +52,9 @@ async def test_one_trace_from_publication_through_handlers(spans, middleware):
     assert len({span.context.trace_id for span in finished}) == 1
     names = {span.name for span in finished}
     assert {"first publish", "first.reader process", "second publish"} <= names
+    (handled,) = (span for span in finished if span.name == "first.reader process")
+    assert handled.attributes["messaging.destination.subscription.name"] == "first.reader"
+    assert handled.attributes["messaging.destination_publish.name"] == "first"
 
 
 @pytest.mark.parametrize(

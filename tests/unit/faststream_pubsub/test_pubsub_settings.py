@@ -4,11 +4,14 @@ import pytest
 from faststream.exceptions import SetupError
 
 from faststream_pubsub import (
+    ConnectError,
     InvalidMessageError,
+    PubSubBatchMessage,
     PubSubBroker,
     PubSubMessage,
     PubSubRouter,
     RetryPolicy,
+    TestPubSubBroker,
 )
 from faststream_pubsub.connection import Address, resolve_address
 from faststream_pubsub.names import add_prefix, default_subscription, resource_path
@@ -38,6 +41,13 @@ from faststream_pubsub.publishing import build_message
         ("retry_policy", 7, "RetryPolicy"),
         ("dead_letter_topic", "topic", "own topic"),
         ("filter", "x" * 257, "256"),
+        ("filter", 7, "must be text"),
+        ("ack_deadline_seconds", 10.5, "no whole number: 10 to 600"),
+        ("max_workers", 2.5, "no whole number"),
+        ("enable_message_ordering", "yes", "True or False"),
+        ("ack_policy", "ack", "AckPolicy"),
+        ("subscription", 7, "must be text"),
+        ("dead_letter_topic", 7, "must be text"),
     ],
 )
 def test_wrong_setting_is_an_error_at_declaration(setting, value, allowed):
@@ -50,7 +60,7 @@ def test_wrong_setting_is_an_error_at_declaration(setting, value, allowed):
     [
         ({}, 1_000),
         ({"batch": True}, 1_000),
-        ({"batch": True, "max_batch_size": 500}, 2_000),
+        ({"batch": True, "max_batch_size": 500}, 4_000),
         ({"batch": True, "max_batch_size": 1_000_000}, 1_000_000),
         ({"batch": True, "max_batch_size": 500, "max_messages": 600}, 600),
     ],
@@ -80,6 +90,8 @@ def test_wrong_batch_setting_is_an_error_at_declaration(settings, told):
         ("publish_compression_bytes", -1, "0 to 10000000"),
         ("graceful_timeout", -1, "0 to 86400"),
         ("graceful_timeout", "15", "no number"),
+        ("publish_batching", 7, "PublishBatching"),
+        ("publish_flow", 7, "PublishFlow"),
     ],
 )
 def test_wrong_setting_of_the_broker_is_an_error(setting, value, allowed):
@@ -87,7 +99,34 @@ def test_wrong_setting_of_the_broker_is_an_error(setting, value, allowed):
         PubSubBroker(**{setting: value})
 
 
-WRONG_NAMES = ["ab", "goog-a", "a b c", "x" * 256, "projects/p/topic/t"]
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"ordering_key": 7}, "ordering_key=7"),
+        ({"ordering_key": "k" * 1_025}, "1025 bytes"),
+        ({"attributes": {"k": None}}, "'k' is None"),
+        ({"headers": {"k": "v" * 1_025}}, "1025 bytes"),
+        ({"reply_to": "no/name"}, "no/name"),
+    ],
+)
+def test_wrong_publisher_is_an_error_at_declaration(settings, told):
+    with pytest.raises(SetupError, match=told):
+        PubSubBroker().publisher("topic", **settings)
+
+
+@pytest.mark.parametrize("host", ["http://localhost:8085", "localhost"])
+async def test_address_that_is_none_is_an_error_at_once(host, monkeypatch):
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
+    for broker, source in (
+        (PubSubBroker(), "PUBSUB_EMULATOR_HOST"),
+        (PubSubBroker(emulator_host=host), "emulator_host"),
+        (PubSubBroker(target=host), "target"),
+    ):
+        with pytest.raises(ConnectError, match=rf"{source}='{host}'.*host:port"):
+            await broker.connect()
+
+
+WRONG_NAMES = [7, "ab", "goog-a", "a b c", "x" * 256, "projects/p/topic/t"]
 
 
 @pytest.mark.parametrize("wrong", WRONG_NAMES)
@@ -99,7 +138,7 @@ def test_wrong_name_is_an_error_at_declaration(wrong):
         lambda: broker.subscriber("topic", dead_letter_topic=wrong),
         lambda: broker.publisher(wrong),
     ):
-        with pytest.raises(SetupError, match=re.escape(wrong)):
+        with pytest.raises(SetupError, match=re.escape(str(wrong))):
             declare()
 
 
@@ -201,6 +240,9 @@ def test_server_is_picked_from_the_nearest_source(emulator_host, target, environ
         (b"x", {"é" * 129: "v"}, "", "258 bytes.*256"),
         (b"x", {"k": "v" * 1_025}, "", "1025 bytes.*1024"),
         (b"x", {}, "k" * 1_025, "ordering_key has 1025 bytes.*1024"),
+        (b"x", {}, 7, "ordering_key=7 must be text"),
+        (b"x", {"k": "v", 1: "v"}, "", "must be text.*{1: 'v'}"),
+        (b"x", {"k": "v", "n": 1}, "", "must be text.*{'n': 1}"),
     ],
 )
 def test_message_beyond_a_limit_is_named(data, attributes, key, told):
@@ -218,3 +260,17 @@ def test_message_at_the_limits_is_built():
 async def test_nack_delay_out_of_range_is_refused(delay_seconds):
     with pytest.raises(ValueError, match="0 to 600"):
         await PubSubMessage(raw_message=None, body=b"").nack(delay_seconds)
+
+
+@pytest.mark.parametrize("kind", [PubSubBroker, PubSubMessage, PubSubBatchMessage])
+async def test_class_that_is_no_annotation_is_named_with_the_one_that_is(kind):
+    broker = PubSubBroker(logger=None)
+
+    @broker.subscriber("topic", batch=kind is PubSubBatchMessage)
+    async def read(given: kind) -> None: ...
+
+    with pytest.raises(
+        SetupError, match=f"from faststream_pubsub.annotations import {kind.__name__}"
+    ):
+        async with TestPubSubBroker(broker):
+            pass
