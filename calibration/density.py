@@ -40,14 +40,16 @@ class Items(NamedTuple):
 
 
 class JointData(NamedTuple):
-    """Few respondents, each with many answers; arrays as in `layout.CutCounts`.
+    """Few respondents; ``middle`` and ``used`` as in `layout.CutCounts`.
 
+    ``above`` and ``both``, shape (n_respondents, n_items * n_cuts), count the answers above each
+    cut and next to it on either side: rows of all cuts are what runs fastest.
     ``rough`` is a standardised score, shape (n_respondents,); ``basis``, shape (n_respondents,
     n_respondents - 2), spans what is orthogonal to it and to a constant.
     """
 
     above: Array
-    below: Array
+    both: Array
     middle: Array
     used: Array
     rough: Array
@@ -119,8 +121,8 @@ def joint_log_density(y: Array, data: JointData) -> Array:
     """
     n = data.rough.size
     u, mean, log_scale, known, stated = joint_parameters(y, data)
-    eta = jnp.exp(known.log_a)[:, None] * u[:, None, None] - cut_points(known, data.used)
-    likelihood = answers(eta, data.above, data.above + data.below)
+    eta = on_cuts(u[:, None], known, data.used)
+    likelihood = answers(eta, data.above, data.both)
     theta = mean + jnp.exp(log_scale) * u
     return (
         likelihood
@@ -346,6 +348,18 @@ def hierarchical_log_prior(log_a: Array) -> Array:
         (n - 1) * jnp.log(variance) + jnp.log(between) + within / variance + n * mean**2 / between
     )
     return jax.scipy.special.logsumexp(by_sigma + LOG_SIGMA_WEIGHTS)
+
+
+def on_cuts(trait: Array, items: Items, used: Array) -> Array:
+    """``a trait - c``, shape (n_respondents, n_items * n_cuts).
+
+    Args:
+        trait: The trait behind each item, shape (n_respondents, n_items), or one column for all.
+        items: That go with it.
+        used: Which cuts there are.
+    """
+    by_cut = jnp.repeat(trait * jnp.exp(items.log_a), used.shape[1], 1)
+    return by_cut - cut_points(items, used).reshape(-1)
 
 
 @jax.custom_vjp
