@@ -29,7 +29,7 @@ from calibration.results import (
 
 MOST_TRAITS_OF_RESPONDENTS = 1000
 _DRAWS = 4000
-_ACCEPT, _DEPTH = 0.75, 10
+_ACCEPT, _DEPTH = 0.9, 4
 _SHORT = 16
 _FLATNESS = 0.5
 _RIDGE = 0.5
@@ -200,7 +200,7 @@ def _mode(responses: Responses, data: CorrelatedData) -> Mode:
             np.zeros((n - 1) * c),
             np.full(c, 0.5 * np.log(n)),
             np.zeros(c * (c - 1) // 2),
-            grm.start_items(responses),
+            coordinates.from_lowest_to_middle(grm.start_items(responses), np.asarray(data.used)),
         ]
     )
     try:
@@ -249,7 +249,7 @@ def stated_draws(
     n, c = data.rough.shape
     ends = np.cumsum([(n - 2) * c, c, c, c * (c - 1) // 2])
     w, shift, log_diagonal, below, items = np.split(y, ends, axis=-1)
-    log_a, lowest, log_gap = coordinates.unpack_items(items, *used.shape)
+    log_a, lowest, log_gap = coordinates.unpack_from_middle(items, used)
     steepness = _FLATNESS * (log_a @ loads) / loads.sum(0)
     off = w.reshape(*y.shape[:-1], c, n - 2) * np.exp(-steepness)[..., None] / np.sqrt(4 * n)
     square = (off**2).sum(-1)[..., None, :]

@@ -78,7 +78,7 @@ def parameters(y: Array, data: CorrelatedData) -> Parameters:
     """Unpack the coordinates, which are laid out as in `log_density`."""
     n, n_traits = data.rough.shape
     w, shift, log_diagonal, below, _ = split(y, data)
-    known = density.split_items(y, *data.used.shape)
+    known = density.from_middle(density.split_items(y, *data.used.shape), data.used)
     steepness = data.flatness * (data.loads.T @ known.log_a) / data.loads.sum(0)
     off = w * (jnp.exp(-steepness) / jnp.sqrt(4.0 * n))[:, None]
     square = jnp.sum(off**2, 1)
@@ -116,7 +116,7 @@ def log_density(y: Array, data: CorrelatedData) -> Array:
 
     Args:
         y: w, the traits' shifts, log diagonal and lower triangle of Bartlett's factor, then item
-            coordinates that go with u.
+            coordinates that go with u, with the middle cut in place of the lowest.
         data: The counts.
     """
     at = parameters(y, data)

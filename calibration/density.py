@@ -106,6 +106,18 @@ def split_items(y: Array, n_items: int, n_cuts: int) -> Items:
     )
 
 
+def from_middle(items: Items, used: Array) -> Items:
+    """Items whose ``lowest`` holds the middle cut, with the lowest in its place.
+
+    A category at the end that hardly anybody used leaves its cut open on one side. Counted from a
+    cut that is known, that is one log gap; counted from the lowest, it bends every other gap. The
+    change has a unit Jacobian.
+    """
+    inside = jnp.arange(items.log_gap.shape[1]) < used.sum(1)[:, None] // 2
+    to_middle = jnp.sum(jnp.where(inside, jnp.exp(items.log_gap), 0.0), 1)
+    return items._replace(lowest=items.lowest - to_middle)
+
+
 def joint_log_density(y: Array, data: JointData) -> Array:
     """Posterior of traits and items, up to a constant.
 
@@ -116,7 +128,8 @@ def joint_log_density(y: Array, data: JointData) -> Array:
     itself would be a cone that narrows with the scale.
 
     Args:
-        y: mean, log scale, w (n_respondents - 2), then item coordinates that go with u.
+        y: mean, log scale, w (n_respondents - 2), then item coordinates that go with u, with the
+            middle cut in place of the lowest.
         data: The counts.
     """
     n = data.rough.size
@@ -140,7 +153,7 @@ def joint_parameters(y: Array, data: JointData) -> tuple[Array, Array, Array, It
     n_items, n_cuts = data.used.shape
     mean, log_scale = y[0], y[1]
     u = data.rough + data.basis @ y[2:n]
-    known = split_items(y, n_items, n_cuts)
+    known = from_middle(split_items(y, n_items, n_cuts), data.used)
     log_a = known.log_a - log_scale
     stated = Items(log_a, known.lowest + mean * jnp.exp(log_a), known.log_gap)
     return u, mean, log_scale, known, stated

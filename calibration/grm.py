@@ -121,7 +121,7 @@ def _sample_jointly(
 ) -> _Draws:
     data = _joint_data(responses)
     n, used = responses.n_respondents, np.asarray(data.used)
-    start = np.concatenate([np.zeros(n), start_items(responses)])
+    start = _joint_start(responses, used)
     find = partial(find_mode, density.joint_log_density)
     mode = _mode(find, start, data, responses, report)
     chains = nuts.sample_rescaled(
@@ -134,7 +134,7 @@ def _sample_jointly(
     y = chains.y
     mean, log_scale = y[..., :1], y[..., 1:2]
     u = np.asarray(data.rough) + y[..., 2:n] @ np.asarray(data.basis).T
-    log_a, lowest, log_gap = coordinates.unpack_items(y, *used.shape)
+    log_a, lowest, log_gap = coordinates.unpack_from_middle(y, used)
     log_a = log_a - log_scale
     lowest = lowest + mean * np.exp(log_a)
     theta = mean + np.exp(log_scale) * u
@@ -157,6 +157,11 @@ def _trees(responses: Responses, settings: SamplerSettings) -> SamplerSettings:
         target_accept=settings.target_accept or _ACCEPT_OF_MANY_ANSWERS,
         max_tree_depth=settings.max_tree_depth or _DEPTH_OF_MANY_ANSWERS,
     )
+
+
+def _joint_start(responses: Responses, used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    items = coordinates.from_lowest_to_middle(start_items(responses), used)
+    return np.concatenate([np.zeros(responses.n_respondents), items])
 
 
 def _joint_data(responses: Responses) -> density.JointData:
@@ -261,12 +266,12 @@ def mode_estimates(
     if method == "mml" or responses.n_respondents > FEW_RESPONDENTS:
         return penalised_estimates(responses)
     data = _joint_data(responses)
-    start = np.concatenate([np.zeros(responses.n_respondents), start_items(responses)])
-    y = find_mode(density.joint_log_density, start, data).y
-    log_a, lowest, log_gap = coordinates.unpack_items(y, *data.used.shape)
+    used = np.asarray(data.used)
+    y = find_mode(density.joint_log_density, _joint_start(responses, used), data).y
+    log_a, lowest, log_gap = coordinates.unpack_from_middle(y, used)
     log_a = log_a - y[1]
     lowest = lowest + y[0] * np.exp(log_a)
-    return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, log_gap, np.asarray(data.used))
+    return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, log_gap, used)
 
 
 def penalised_estimates(
