@@ -23,9 +23,13 @@ def traits(n: int, n_items: int, correlated: bool) -> pt.TensorVariable:
     """A column per item, or one for all."""
     if not correlated:
         return pm.Normal("theta", 0.0, 1.0, shape=(n, 1))
-    omega = pm.LKJCorr("correlation", eta=2.0, n=n_items)
+    # LKJCorr takes minutes to compile and more to sample; the spreads here are nobody's.
+    chol, omega, spreads = pm.LKJCholeskyCov(
+        "covariance", eta=2.0, n=n_items, sd_dist=pm.Exponential.dist(1.0), compute_corr=True
+    )
+    pm.Deterministic("correlation", omega)
     free = pm.Normal("free", 0.0, 1.0, shape=(n, n_items))
-    return pm.Deterministic("theta", free @ pt.linalg.cholesky(omega).T)
+    return pm.Deterministic("theta", free @ (chol / spreads[:, None]).T)
 
 
 def model_of(counts: np.ndarray, correlated: bool) -> pm.Model:

@@ -29,7 +29,7 @@ from calibration.results import (
 
 MOST_TRAITS_OF_RESPONDENTS = 1000
 _DRAWS = 4000
-_ACCEPT = 0.8
+_ACCEPT = 0.9
 _SHORT = 16
 _FLATNESS = 0.5
 _RIDGE = 0.5
@@ -101,7 +101,7 @@ def fit_correlated(
         seed: Of the chains, 0 to 2**63 - 1.
         traits: Name of each item's trait, shape (n_items,); without it each item is a trait of
             its own, which needs several answers per respondent and item.
-        sampler: How NUTS is run; 4,000 draws at a target of 0.8 without it. Half of
+        sampler: How NUTS is run; 4,000 draws at a target of 0.9 without it. Half of
             ``warmup`` goes before, half after 400 draws that only serve to scale the coordinates.
         progress: Told how far it is.
 
