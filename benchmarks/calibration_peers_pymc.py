@@ -1,10 +1,11 @@
 """PyMC with nutpie on the model of `calibration_smoke.py`; run by `calibration_peers_smoke.py`.
 
     PYTHON_WITH_PYMC benchmarks/calibration_peers_pymc.py COUNTS.npy SEED [--draws 1000]
+        [--structure one-trait | correlated]
 
 COUNTS.npy: answers by respondent, item and category. Counts are collapsed and the priors are ours;
-the coordinates are the stated ones (log discriminations non-centred, ordered cut points), as one
-writes the model down. Prints one line of JSON.
+the coordinates are the stated ones (log discriminations and correlated traits non-centred, ordered
+cut points), as one writes the model down. Prints one line of JSON.
 """
 
 import argparse
@@ -18,13 +19,26 @@ import pymc as pm
 import pytensor.tensor as pt
 
 
-def model_of(counts: np.ndarray) -> pm.Model:
+def traits(n: int, n_items: int, correlated: bool) -> pt.TensorVariable:
+    """A column per item, or one for all."""
+    if not correlated:
+        return pm.Normal("theta", 0.0, 1.0, shape=(n, 1))
+    # LKJCorr takes minutes to compile and more to sample; the spreads here are nobody's.
+    chol, omega, spreads = pm.LKJCholeskyCov(
+        "covariance", eta=2.0, n=n_items, sd_dist=pm.Exponential.dist(1.0), compute_corr=True
+    )
+    pm.Deterministic("correlation", omega)
+    free = pm.Normal("free", 0.0, 1.0, shape=(n, n_items))
+    return pm.Deterministic("theta", free @ (chol / spreads[:, None]).T)
+
+
+def model_of(counts: np.ndarray, correlated: bool) -> pm.Model:
     n, n_items, n_categories = counts.shape
     with pm.Model() as model:
         mu = pm.Normal("mu", 0.0, 1.0)
         sigma = pm.LogNormal("sigma", np.log(0.4), 0.5)
         z = pm.Normal("z", 0.0, 1.0, shape=n_items)
-        theta = pm.Normal("theta", 0.0, 1.0, shape=n)
+        theta = traits(n, n_items, correlated)
         start = np.tile(np.linspace(-2.0, 2.0, n_categories - 1), (n_items, 1))
         cuts = pm.Normal(
             "cuts",
@@ -36,7 +50,7 @@ def model_of(counts: np.ndarray) -> pm.Model:
         )
         a = pm.Deterministic("a", pt.exp(mu + sigma * z))
         pm.Deterministic("b", cuts / a[:, None])
-        eta = theta[:, None, None] * a[:, None] - cuts
+        eta = (theta * a)[:, :, None] - cuts
         above, below = counts[:, :, 1:], counts[:, :, :-1]
         between = pt.log(-pt.expm1(-(cuts[:, 1:] - cuts[:, :-1])))
         pm.Potential(
@@ -52,9 +66,12 @@ def main() -> None:
     parser.add_argument("counts")
     parser.add_argument("seed", type=int)
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--structure", choices=("one-trait", "correlated"), default="one-trait")
     options = parser.parse_args()
     began = time.perf_counter()
-    compiled = nutpie.compile_pymc_model(model_of(np.load(options.counts).astype(float)))
+    correlated = options.structure == "correlated"
+    model = model_of(np.load(options.counts).astype(float), correlated)
+    compiled = nutpie.compile_pymc_model(model)
     compile_seconds = time.perf_counter() - began
     seconds = []
     for seed in (options.seed + 1000, options.seed):  # the first warms up
@@ -65,8 +82,10 @@ def main() -> None:
         seconds.append(time.perf_counter() - began)
     kept = trace["posterior"].dataset if hasattr(trace["posterior"], "dataset") else trace.posterior
     worst = {"r_hat_max": 0.0, "ess_min": np.inf}
-    for name in ("a", "b", "theta", "mu", "sigma"):
+    names = ["a", "b", "theta", "mu", "sigma"] + (["correlation"] if correlated else [])
+    for name in names:
         draws = np.asarray(kept[name]).reshape(4, options.draws, -1)
+        draws = draws[:, :, draws.std((0, 1)) > 1e-12]  # the diagonal of correlations is 1
         for column in range(draws.shape[2]):
             values = draws[:, :, column]
             bulk = float(arviz.ess(values, method="bulk"))

@@ -1,6 +1,7 @@
 """PyMC with nutpie against ours: 10 personas x 6 constructs, the same data, in one run.
 
-    python benchmarks/calibration_peers_smoke.py --pymc-python PYTHON [--observations 12 60 600]
+    python -m benchmarks.calibration_peers_smoke --pymc-python PYTHON [--observations 12 60 600]
+        [--structure one-trait correlated]
 
 PYTHON is an interpreter with pymc, nutpie and arviz: they share no lock with this project. Without
 it PyMC is skipped. Seconds are warm on both sides; `cold` holds compiling too (ours in a process
@@ -17,22 +18,22 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+STRUCTURES = ("one-trait", "correlated")
 OURS = """
 import json, sys, time
 began = time.perf_counter()
 from calibration.runtime import configure
 configure(host_devices=4, cache_dir=sys.argv[1])
-sys.path.insert(0, sys.argv[4])
-from calibration_smoke import ours, responses_of
+from benchmarks.calibration_smoke import ours, responses_of
 import numpy as np
-seed, observations = int(sys.argv[2]), int(sys.argv[3])
-data = responses_of(seed, observations)
+seed, observations, structure = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+data = responses_of(structure, seed, observations)
 np.save(sys.argv[1] + "/counts.npy", data.counts)
 loaded = time.perf_counter()
-first = ours(data, seed)
+first = ours(data, seed, structure == "correlated")
 cold = time.perf_counter() - loaded
 print(json.dumps({"import_seconds": round(loaded - began, 2), "first_fit_seconds": round(cold, 2),
-                  **ours(data, seed)}))
+                  **ours(data, seed, structure == "correlated")}))
 """
 
 
@@ -45,32 +46,43 @@ def ran(*command: str) -> dict[str, Any]:
     return {**line, "process_seconds": round(time.perf_counter() - began, 2)}
 
 
+def compared(options: argparse.Namespace, structure: str, observations: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        asked = [folder, str(options.seed), str(observations), structure]
+        program = [sys.executable, "-c", OURS, *asked]
+        line = {
+            "structure": structure,
+            "observations": observations,
+            "ours_cold": ran(*program),
+            "ours_cached": ran(*program),
+            "pymc": {"skipped": "pymc", "why": "no --pymc-python"},
+        }
+        if options.pymc_python is not None:
+            script = str(HERE / "calibration_peers_pymc.py")
+            counts = str(Path(folder) / "counts.npy")
+            line["pymc"] = ran(
+                options.pymc_python, script, counts, str(options.seed), "--structure", structure
+            )
+    ours, peer = line["ours_cached"], line["pymc"]
+    if "ess_per_second" in ours and "ess_per_second" in peer:
+        line["ess_per_second_ratio"] = round(ours["ess_per_second"] / peer["ess_per_second"], 2)
+        line["wall_ratio"] = round(peer["seconds"] / ours["wall_seconds"], 2)
+        cold = line["ours_cold"]["process_seconds"]
+        line["cold_process_ratio"] = round(peer["process_seconds"] / cold, 2)
+        line["cached_process_ratio"] = round(peer["process_seconds"] / ours["process_seconds"], 2)
+    return line
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pymc-python", default=None)
     parser.add_argument("--observations", type=int, nargs="+", default=[12, 60, 600])
+    parser.add_argument("--structure", nargs="+", choices=STRUCTURES, default=list(STRUCTURES))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    for observations in options.observations:
-        with tempfile.TemporaryDirectory() as folder:
-            program = [sys.executable, "-c", OURS, folder, str(options.seed), str(observations)]
-            line = {"observations": observations, "ours_cold": ran(*program, str(HERE))}
-            line["ours_cached"] = ran(*program, str(HERE))
-            if options.pymc_python is None:
-                line["pymc"] = {"skipped": "pymc", "why": "no --pymc-python"}
-            else:
-                line["pymc"] = ran(
-                    options.pymc_python,
-                    str(HERE / "calibration_peers_pymc.py"),
-                    str(Path(folder) / "counts.npy"),
-                    str(options.seed),
-                )
-        ours, peer = line["ours_cached"], line["pymc"]
-        if "ess_per_second" in ours and "ess_per_second" in peer:
-            line["ess_per_second_ratio"] = round(ours["ess_per_second"] / peer["ess_per_second"], 2)
-            line["wall_ratio"] = round(peer["seconds"] / ours["wall_seconds"], 2)
-            line["process_ratio"] = round(peer["process_seconds"] / ours["process_seconds"], 2)
-        print(json.dumps(line), flush=True)
+    for structure in options.structure:
+        for observations in options.observations:
+            print(json.dumps(compared(options, structure, observations)), flush=True)
 
 
 if __name__ == "__main__":

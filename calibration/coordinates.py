@@ -40,6 +40,28 @@ def unpack_items(
     return flat[..., :n_items], flat[..., n_items : 2 * n_items], gaps
 
 
+def unpack_from_middle(
+    y: NDArray[np.float64], used: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """As `unpack_items`, where ``y`` holds the middle cuts; see `density.from_middle`."""
+    log_a, middle, log_gap = unpack_items(y, *used.shape)
+    return log_a, middle - _to_middle(log_gap, used), log_gap
+
+
+def from_lowest_to_middle(
+    items: NDArray[np.float64], used: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Item coordinates, flat, with the middle cuts in place of the lowest."""
+    log_a, lowest, log_gap = unpack_items(items, *used.shape)
+    return np.concatenate([log_a, lowest + _to_middle(log_gap, used), log_gap.ravel()])
+
+
+def _to_middle(log_gap: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    inside = np.arange(log_gap.shape[-1]) < used.sum(1)[:, None] // 2
+    distance: NDArray[np.float64] = np.where(inside, np.exp(log_gap), 0.0).sum(-1)
+    return distance
+
+
 def thresholds_of(
     log_a: NDArray[np.float64],
     lowest: NDArray[np.float64],

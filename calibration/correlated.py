@@ -21,7 +21,6 @@ from calibration.results import (
     Diagnostics,
     Fit,
     ItemEstimate,
-    Phase,
     Progress,
     RespondentScores,
     SamplerSettings,
@@ -30,7 +29,7 @@ from calibration.results import (
 
 MOST_TRAITS_OF_RESPONDENTS = 1000
 _DRAWS = 4000
-_PILOT_DRAWS = 400
+_ACCEPT = 0.9
 _SHORT = 16
 _FLATNESS = 0.5
 _RIDGE = 0.5
@@ -102,7 +101,7 @@ def fit_correlated(
         seed: Of the chains, 0 to 2**63 - 1.
         traits: Name of each item's trait, shape (n_items,); without it each item is a trait of
             its own, which needs several answers per respondent and item.
-        sampler: How NUTS is run; 4,000 draws at a target of 0.75 without it. Half of
+        sampler: How NUTS is run; 4,000 draws at a target of 0.9 without it. Half of
             ``warmup`` goes before, half after 400 draws that only serve to scale the coordinates.
         progress: Told how far it is.
 
@@ -116,15 +115,19 @@ def fit_correlated(
         raise SettingError(f"seed = {seed}: give 0 to 2**63 - 1")
     names, of_item = _traits_of(responses, traits)
     data = correlated_data(responses, of_item)
-    settings = sampler or SamplerSettings(target_accept=0.75)
-    settings = replace(settings, draws=settings.draws or _DRAWS, warmup=(settings.warmup + 1) // 2)
+    given = sampler or SamplerSettings()
+    settings = replace(
+        given,
+        draws=given.draws or _DRAWS,
+        target_accept=given.target_accept or _ACCEPT,
+    )
     tell = progress or (lambda _: None)
     tell(Progress(responses.family, "mode", 0, 0))
     mode = _mode(responses, data)
     tell(Progress(responses.family, "mode", mode.iterations, mode.iterations))
     chains = _chains(mode, data, seed, settings, _to(tell, responses.family))
     draws = stated_draws(responses, chains.y, data, seed)
-    return _result(responses, names, of_item, (chains, mode, seed, settings), draws)
+    return _result(responses, names, of_item, (chains, mode, seed), draws)
 
 
 def correlated_data(responses: Responses, of_item: NDArray[np.int64]) -> CorrelatedData:
@@ -138,8 +141,8 @@ def correlated_data(responses: Responses, of_item: NDArray[np.int64]) -> Correla
         for column in rough.T
     ]
     parts: tuple[Any, ...] = (
-        counts.above,
-        counts.below,
+        counts.above.reshape(len(rough), -1),
+        (counts.above + counts.below).reshape(len(rough), -1),
         counts.middle,
         counts.used,
         rough,
@@ -196,7 +199,7 @@ def _mode(responses: Responses, data: CorrelatedData) -> Mode:
             np.zeros((n - 1) * c),
             np.full(c, 0.5 * np.log(n)),
             np.zeros(c * (c - 1) // 2),
-            grm.start_items(responses),
+            coordinates.from_lowest_to_middle(grm.start_items(responses), np.asarray(data.used)),
         ]
     )
     try:
@@ -210,24 +213,13 @@ def _chains(
     mode: Mode, data: CorrelatedData, seed: int, settings: SamplerSettings, tell: nuts.Tell
 ) -> nuts.Chains:
     """Draws whitened at the mode, then draws whitened by those."""
-
-    def pilot_tell(phase: Phase, done: int, total: int, _: int) -> None:
-        tell("warmup" if phase == "draws" else phase, done, total, 0)
-
-    log_density = correlated_density.log_density
-    first = _flattened(mode, data)
-    few = replace(settings, draws=_PILOT_DRAWS)
-    pilot = nuts.sample(
-        log_density, first, seed=seed, settings=few, tell=pilot_tell, short_every=_SHORT
-    )
-    second = nuts.rescaled(first, pilot.y)
-    chains = nuts.sample(
-        log_density, second, seed=seed, settings=settings, tell=tell, short_every=_SHORT
-    )
-    return replace(
-        chains,
-        sampling_seconds=pilot.sampling_seconds + chains.sampling_seconds,
-        compile_seconds=pilot.compile_seconds + chains.compile_seconds,
+    return nuts.sample_rescaled(
+        correlated_density.log_density,
+        _flattened(mode, data),
+        seed=seed,
+        settings=settings,
+        tell=tell,
+        short_every=_SHORT,
     )
 
 
@@ -256,7 +248,7 @@ def stated_draws(
     n, c = data.rough.shape
     ends = np.cumsum([(n - 2) * c, c, c, c * (c - 1) // 2])
     w, shift, log_diagonal, below, items = np.split(y, ends, axis=-1)
-    log_a, lowest, log_gap = coordinates.unpack_items(items, *used.shape)
+    log_a, lowest, log_gap = coordinates.unpack_from_middle(items, used)
     steepness = _FLATNESS * (log_a @ loads) / loads.sum(0)
     off = w.reshape(*y.shape[:-1], c, n - 2) * np.exp(-steepness)[..., None] / np.sqrt(4 * n)
     square = (off**2).sum(-1)[..., None, :]
@@ -289,16 +281,14 @@ def _result(
     responses: Responses,
     traits: tuple[str, ...],
     of_item: NDArray[np.int64],
-    drawn: tuple[nuts.Chains, Mode, int, SamplerSettings],
+    drawn: tuple[nuts.Chains, Mode, int],
     draws: dict[str, _Table],
 ) -> CorrelatedFit:
     upper = np.triu_indices(len(traits), 1)
     correlations = draws["correlation"][:, :, *upper]
     estimates, worst = grm.estimate_items(responses, {**draws, "correlation": correlations})
-    chains, mode, seed, settings = drawn
-    diagnostics = grm.diagnose(
-        chains, mode, worst, seed=seed, warmup=2 * settings.warmup + _PILOT_DRAWS
-    )
+    chains, mode, seed = drawn
+    diagnostics = grm.diagnose(chains, mode, worst, seed=seed)
     known = summaries.figures(correlations)
     theta = draws["theta"]
     return CorrelatedFit(

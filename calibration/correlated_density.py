@@ -28,7 +28,7 @@ LKJ_CONCENTRATION = 2.0
 
 
 class CorrelatedData(NamedTuple):
-    """Few respondents; the first four as in `layout.CutCounts`.
+    """Few respondents; the first four as in `density.JointData`.
 
     ``rough``, shape (n_respondents, n_traits), is a standardised score of each trait; ``basis``,
     shape (n_traits, n_respondents, n_respondents - 2), spans what is orthogonal to it and to a
@@ -38,7 +38,7 @@ class CorrelatedData(NamedTuple):
     """
 
     above: Array
-    below: Array
+    both: Array
     middle: Array
     used: Array
     rough: Array
@@ -78,7 +78,7 @@ def parameters(y: Array, data: CorrelatedData) -> Parameters:
     """Unpack the coordinates, which are laid out as in `log_density`."""
     n, n_traits = data.rough.shape
     w, shift, log_diagonal, below, _ = split(y, data)
-    known = density.split_items(y, *data.used.shape)
+    known = density.from_middle(density.split_items(y, *data.used.shape), data.used)
     steepness = data.flatness * (data.loads.T @ known.log_a) / data.loads.sum(0)
     off = w * (jnp.exp(-steepness) / jnp.sqrt(4.0 * n))[:, None]
     square = jnp.sum(off**2, 1)
@@ -116,14 +116,13 @@ def log_density(y: Array, data: CorrelatedData) -> Array:
 
     Args:
         y: w, the traits' shifts, log diagonal and lower triangle of Bartlett's factor, then item
-            coordinates that go with u.
+            coordinates that go with u, with the middle cut in place of the lowest.
         data: The counts.
     """
     at = parameters(y, data)
-    cuts = density.cut_points(at.known, data.used)
-    eta = jnp.exp(at.known.log_a)[:, None] * (at.u @ data.loads.T)[:, :, None] - cuts
+    eta = density.on_cuts(at.u @ data.loads.T, at.known, data.used)
     return (
-        density.answers(eta, data.above, data.above + data.below)
+        density.answers(eta, data.above, data.both)
         + density.between_cuts(at.known, data.middle, data.used)
         + density.log_prior(stated_items(at, data), data.used)
         + density.unused_gaps(at.known, data.used)

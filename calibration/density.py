@@ -40,14 +40,16 @@ class Items(NamedTuple):
 
 
 class JointData(NamedTuple):
-    """Few respondents, each with many answers; arrays as in `layout.CutCounts`.
+    """Few respondents; ``middle`` and ``used`` as in `layout.CutCounts`.
 
+    ``above`` and ``both``, shape (n_respondents, n_items * n_cuts), count the answers above each
+    cut and next to it on either side: rows of all cuts are what runs fastest.
     ``rough`` is a standardised score, shape (n_respondents,); ``basis``, shape (n_respondents,
     n_respondents - 2), spans what is orthogonal to it and to a constant.
     """
 
     above: Array
-    below: Array
+    both: Array
     middle: Array
     used: Array
     rough: Array
@@ -104,6 +106,18 @@ def split_items(y: Array, n_items: int, n_cuts: int) -> Items:
     )
 
 
+def from_middle(items: Items, used: Array) -> Items:
+    """Items whose ``lowest`` holds the middle cut, with the lowest in its place.
+
+    A category at the end that hardly anybody used leaves its cut open on one side. Counted from a
+    cut that is known, that is one log gap; counted from the lowest, it bends every other gap. The
+    change has a unit Jacobian.
+    """
+    inside = jnp.arange(items.log_gap.shape[1]) < used.sum(1)[:, None] // 2
+    to_middle = jnp.sum(jnp.where(inside, jnp.exp(items.log_gap), 0.0), 1)
+    return items._replace(lowest=items.lowest - to_middle)
+
+
 def joint_log_density(y: Array, data: JointData) -> Array:
     """Posterior of traits and items, up to a constant.
 
@@ -114,13 +128,14 @@ def joint_log_density(y: Array, data: JointData) -> Array:
     itself would be a cone that narrows with the scale.
 
     Args:
-        y: mean, log scale, w (n_respondents - 2), then item coordinates that go with u.
+        y: mean, log scale, w (n_respondents - 2), then item coordinates that go with u, with the
+            middle cut in place of the lowest.
         data: The counts.
     """
     n = data.rough.size
     u, mean, log_scale, known, stated = joint_parameters(y, data)
-    eta = jnp.exp(known.log_a)[:, None] * u[:, None, None] - cut_points(known, data.used)
-    likelihood = answers(eta, data.above, data.above + data.below)
+    eta = on_cuts(u[:, None], known, data.used)
+    likelihood = answers(eta, data.above, data.both)
     theta = mean + jnp.exp(log_scale) * u
     return (
         likelihood
@@ -138,7 +153,7 @@ def joint_parameters(y: Array, data: JointData) -> tuple[Array, Array, Array, It
     n_items, n_cuts = data.used.shape
     mean, log_scale = y[0], y[1]
     u = data.rough + data.basis @ y[2:n]
-    known = split_items(y, n_items, n_cuts)
+    known = from_middle(split_items(y, n_items, n_cuts), data.used)
     log_a = known.log_a - log_scale
     stated = Items(log_a, known.lowest + mean * jnp.exp(log_a), known.log_gap)
     return u, mean, log_scale, known, stated
@@ -346,6 +361,18 @@ def hierarchical_log_prior(log_a: Array) -> Array:
         (n - 1) * jnp.log(variance) + jnp.log(between) + within / variance + n * mean**2 / between
     )
     return jax.scipy.special.logsumexp(by_sigma + LOG_SIGMA_WEIGHTS)
+
+
+def on_cuts(trait: Array, items: Items, used: Array) -> Array:
+    """``a trait - c``, shape (n_respondents, n_items * n_cuts).
+
+    Args:
+        trait: The trait behind each item, shape (n_respondents, n_items), or one column for all.
+        items: That go with it.
+        used: Which cuts there are.
+    """
+    by_cut = jnp.repeat(trait * jnp.exp(items.log_a), used.shape[1], 1)
+    return by_cut - cut_points(items, used).reshape(-1)
 
 
 @jax.custom_vjp

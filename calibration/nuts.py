@@ -7,8 +7,8 @@ the same either way.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,14 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 from numpyro.infer.hmc import hmc
 
 from calibration.newton import Data, LogDensity
 from calibration.results import Phase, SamplerSettings
 
-_BLOCK = 100  # draws between two words of progress
+_BLOCK = 1000  # draws between two words of progress, at most
+_FIRST_BLOCK = 125
+_PATIENCE_SECONDS = 0.2
+_PILOT_DRAWS = 400
 Tell = Callable[[Phase, int, int, int], None]
 _State = Any  # NumPyro's HMCState, untyped
 
@@ -53,6 +56,7 @@ class Chains:
         steps: Leapfrog steps of each draw, shape (chains, draws).
         diverging: Whether it diverged, shape (chains, draws).
         step_size: Per chain.
+        warmup: Draws left out per chain, those of a pilot run included.
         sampling_seconds: Warm-up and draws.
         compile_seconds: Tracing and compiling.
     """
@@ -62,6 +66,7 @@ class Chains:
     steps: NDArray[np.int64]
     diverging: NDArray[np.bool_]
     step_size: tuple[float, ...]
+    warmup: int
     sampling_seconds: float
     compile_seconds: float
 
@@ -102,24 +107,25 @@ def sample(
     program = _program(
         log_density,
         settings.warmup,
-        settings.target_accept,
-        settings.max_tree_depth,
+        settings.target_accept or 0.85,
+        settings.max_tree_depth or 10,
         settings.chains,
         short_every,
     )
     keys = jax.random.split(jax.random.key(seed), settings.chains)
-    state = program.start(keys, whitened)
-    program.advance(state, 0, whitened)[1].z.block_until_ready()
+    placed = program.place(whitened)
+    state = program.start(keys, placed)
+    program.advance(state, 0, placed)[1].z.block_until_ready()
     compiled = time.perf_counter()
     for done, size in _blocks(settings.warmup):
-        state, _ = program.advance(state, size, whitened)
+        state, _ = program.advance(state, size, placed)
         state.i.block_until_ready()
         tell("warmup", done + size, settings.warmup, 0)
     records: list[tuple[NDArray[Any], ...]] = []
     divergences = 0
     draws = settings.draws or 4000
     for done, size in _blocks(draws):
-        state, block = program.advance(state, size, whitened)
+        state, block = program.advance(state, size, placed)
         records.append(tuple(np.asarray(part)[:, :size] for part in block))
         divergences += int(records[-1][3].sum())
         tell("draws", done + size, draws, divergences)
@@ -131,13 +137,50 @@ def sample(
         steps.astype(np.int64),
         diverging,
         tuple(float(size) for size in np.asarray(state.adapt_state.step_size)),
+        settings.warmup,
         time.perf_counter() - compiled,
         compiled - began,
     )
 
 
-def _blocks(total: int) -> list[tuple[int, int]]:
-    return [(done, min(_BLOCK, total - done)) for done in range(0, total, _BLOCK)]
+def sample_rescaled(
+    log_density: LogDensity,
+    whitened: Whitened,
+    *,
+    seed: int,
+    settings: SamplerSettings,
+    tell: Tell,
+    short_every: int = 0,
+) -> Chains:
+    """As `sample`, but whitened by 400 pilot draws that are then left out.
+
+    Half of the warm-up goes before the pilot draws, half after. The two runs share a program.
+    """
+
+    def pilot_tell(phase: Phase, done: int, total: int, _: int) -> None:
+        tell("warmup" if phase == "draws" else phase, done, total, 0)
+
+    halved = replace(settings, warmup=(settings.warmup + 1) // 2)
+    run = partial(sample, log_density, seed=seed, short_every=short_every)
+    pilot = run(whitened, settings=replace(halved, draws=_PILOT_DRAWS), tell=pilot_tell)
+    chains = run(rescaled(whitened, pilot.y), settings=halved, tell=tell)
+    return replace(
+        chains,
+        warmup=pilot.warmup + _PILOT_DRAWS + chains.warmup,
+        sampling_seconds=pilot.sampling_seconds + chains.sampling_seconds,
+        compile_seconds=pilot.compile_seconds + chains.compile_seconds,
+    )
+
+
+def _blocks(total: int) -> Iterator[tuple[int, int]]:
+    """Draws done and to do, twice as many where the last were quick: each block costs a word."""
+    done, size = 0, _FIRST_BLOCK
+    while done < total:
+        began = time.perf_counter()
+        yield done, min(size, total - done)
+        done += size
+        if time.perf_counter() - began < _PATIENCE_SECONDS:
+            size = min(2 * size, _BLOCK)
 
 
 def _stepping(state: _State, step: Array) -> _State:
@@ -145,6 +188,7 @@ def _stepping(state: _State, step: Array) -> _State:
 
 
 class _Compiled(NamedTuple):
+    place: Callable[[Whitened], Whitened]
     start: Callable[[Array, Whitened], _State]
     advance: Callable[[_State, int, Whitened], tuple[_State, _Record]]
 
@@ -209,15 +253,17 @@ def _program(
 
     devices = jax.local_devices(backend="cpu") if jax.default_backend() == "cpu" else []
     width = next((n for n in (chains, 2) if n <= len(devices) and chains % n == 0), 1)
+    place: Callable[[Whitened], Whitened] = jax.device_put
     if width > 1:
         mesh = Mesh(np.array(devices[:width]), ("chain",))
         spec: Any = PartitionSpec  # untyped
         split, whole = spec("chain"), spec()
+        place = partial(jax.device_put, device=NamedSharding(mesh, whole))
         over_chains = partial(jax.shard_map, mesh=mesh, out_specs=split, check_vma=False)
         # The first states must lie as the later ones do, or `advances` is compiled twice.
         starts = over_chains(starts, in_specs=(split, whole))
         advances = over_chains(advances, in_specs=(split, whole, whole))
-    return _Compiled(jax.jit(starts), jax.jit(advances))
+    return _Compiled(place, jax.jit(starts), jax.jit(advances))
 
 
 def rescaled(whitened: Whitened, y: NDArray[np.float64]) -> Whitened:

@@ -23,17 +23,19 @@ class SamplerSettings:
     Attributes:
         chains: Independent chains, at least 2.
         warmup: Discarded draws per chain that adapt the step size, at least 50.
-        draws: Kept draws per chain, at least 50. None: 4,000 where few respondents make a draw
+        draws: Kept draws per chain, at least 50. None: 5,000 where few respondents make a draw
             cheap, 1,500 with many.
-        target_accept: Mean acceptance the step size is adapted to (Hoffman & Gelman 2014).
-        max_tree_depth: Doublings of a trajectory before it is cut.
+        target_accept: Mean acceptance the step size is adapted to (Hoffman & Gelman 2014). None:
+            0.9 for few respondents with 64 answers each or more, 0.85 for others.
+        max_tree_depth: Doublings of a trajectory before it is cut. None: 3 for few respondents
+            with 64 answers each or more, 10 for others.
     """
 
     chains: int = 4
     warmup: int = 300
     draws: int | None = None
-    target_accept: float = 0.85
-    max_tree_depth: int = 10
+    target_accept: float | None = None
+    max_tree_depth: int | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (

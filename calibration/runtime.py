@@ -8,6 +8,10 @@ from typing import Any
 from calibration.errors import SettingError
 
 _DEVICES_FLAG = "--xla_force_host_platform_device_count"
+# A loop that touches less is compiled into one function: by itself each of its many small
+# operations is dispatched, which costs a small density more than its arithmetic.
+_SMALL_LOOP = "xla_cpu_small_while_loop_byte_threshold"
+_SMALL_LOOP_BYTES = 1 << 20
 
 
 def configure(*, cache_dir: Path | str | None = None, host_devices: int = 4) -> None:
@@ -27,6 +31,8 @@ def configure(*, cache_dir: Path | str | None = None, host_devices: int = 4) -> 
     if "jax" not in sys.modules:
         flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag]
         kept = [flag for flag in flags if not flag.startswith(_DEVICES_FLAG)]
+        if not any(_SMALL_LOOP in flag for flag in kept):
+            kept.append(f"--xla_backend_extra_options={_SMALL_LOOP}={_SMALL_LOOP_BYTES}")
         os.environ["XLA_FLAGS"] = " ".join([*kept, f"{_DEVICES_FLAG}={host_devices}"])
     import jax  # noqa: PLC0415  # only after its flags are set
 

@@ -5,6 +5,8 @@ rank-normalised; the autocorrelation is cut by Geyer's (1992) initial monotone s
 figures are ArviZ's, which takes parameters one by one.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from calibration.normal import quantiles
 from calibration.results import Summary
 
-_AT_ONCE = 32  # parameters: what they need fits into the processor's cache
+_AT_ONCE = 8  # parameters: what they need fits into the processor's cache
 
 _Table = NDArray[np.float64]
 
@@ -51,7 +53,9 @@ def figures(draws: _Table) -> Figures:
         draws: Shape (chains, draws, n), at least 4 draws.
     """
     columns = np.ascontiguousarray(np.moveaxis(draws, 2, 0))
-    parts = [_figures(columns[k : k + _AT_ONCE]) for k in range(0, len(columns), _AT_ONCE)]
+    blocks = [columns[k : k + _AT_ONCE] for k in range(0, len(columns), _AT_ONCE)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # sorts and transforms leave the GIL
+        parts = list(threads.map(_figures, blocks))
     return Figures(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
@@ -118,18 +122,25 @@ def _rank_normal(halves: _Table) -> _Table:
     size = flat.shape[1]
     order = np.argsort(flat, axis=1)
     ordered = np.take_along_axis(flat, order, 1)
-    place = np.arange(size)
-    first = np.ones(flat.shape, bool)
-    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    last = np.ones(flat.shape, bool)
-    last[:, :-1] = first[:, 1:]
-    begins = np.maximum.accumulate(np.where(first, place, 0), 1)
-    ends = np.minimum.accumulate(np.where(last, place, size - 1)[:, ::-1], 1)[:, ::-1]
     # Twice the mean rank is a whole number, so that all normal scores are a table's.
     table = quantiles((np.arange(2, 2 * size + 1) / 2 - 0.375) / (size + 0.25))
     scores = np.empty_like(flat)
-    np.put_along_axis(scores, order, table[begins + ends], 1)
+    np.put_along_axis(scores, order, table[_twice_mean_places(ordered)], 1)
     return scores.reshape(halves.shape)
+
+
+def _twice_mean_places(ordered: _Table) -> NDArray[np.int64]:
+    """First plus last place of each value in its row, counted from 0."""
+    place = np.broadcast_to(np.arange(ordered.shape[1]), ordered.shape)
+    first = np.ones(ordered.shape, bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    if first.all():
+        return 2 * place
+    last = np.ones(ordered.shape, bool)
+    last[:, :-1] = first[:, 1:]
+    begins = np.maximum.accumulate(np.where(first, place, 0), 1)
+    ends = np.minimum.accumulate(np.where(last, place, place[0, -1])[:, ::-1], 1)[:, ::-1]
+    return begins + ends
 
 
 def _r_hat(halves: _Table) -> _Table:
@@ -166,11 +177,16 @@ def _ess(halves: _Table) -> _Table:
 def _autocovariance(halves: _Table) -> _Table:
     """Mean over chains, shape (n, draws), each lag divided by the number of draws."""
     size = halves.shape[2]
-    padded = 1 << (2 * size - 1).bit_length()
+    padded = _fast_length(2 * size - 1)
     spectrum = np.fft.rfft(halves - halves.mean(2, keepdims=True), padded, axis=2)
     power = (spectrum.real**2 + spectrum.imag**2).mean(1)
     covariance: _Table = np.fft.irfft(power, padded, axis=1)[:, :size] / size
     return covariance
+
+
+def _fast_length(least: int) -> int:
+    """The smallest length from ``least`` on that is a power of 2, or 3 or 5 times one."""
+    return min(factor << max(-(-least // factor) - 1, 0).bit_length() for factor in (1, 3, 5))
 
 
 def _narrowest(ordered: _Table, probability: float) -> tuple[_Table, _Table]:
