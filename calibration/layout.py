@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from calibration.data import Responses
 
 THETA_LIMIT = 6.0
+MANY_ANSWERS = 64
 _LOGISTIC_VARIANCE = 1.7**2  # of the normal that a logistic curve resembles
 
 
@@ -73,6 +74,15 @@ def shared_size(n: int) -> int:
 def used_cuts(categories: tuple[tuple[int, ...], ...], n_cuts: int) -> NDArray[np.bool_]:
     """Which of the padded cuts each item has, shape (n_items, n_cuts)."""
     return np.arange(n_cuts) < np.array([len(observed) - 1 for observed in categories])[:, None]
+
+
+def many_answers(responses: Responses) -> bool:
+    """Whether the typical respondent's posterior of theta is narrow and near normal.
+
+    With 64 answers its sd is about a fifth of the population's or less: nodes for everyone would
+    be over a hundred, and single precision no longer holds a log-likelihood.
+    """
+    return bool(np.median(responses.counts.sum((1, 2))) > MANY_ANSWERS)
 
 
 def theta_nodes(
