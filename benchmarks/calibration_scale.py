@@ -117,10 +117,11 @@ def fill(path: Path, personas: int, families: int) -> None:
     import duckdb  # noqa: PLC0415  # in the process that fills, not in the one that is measured
 
     from schemas.sql import Dialect, ddl  # noqa: PLC0415
-    from schemas.tables import GRADES  # noqa: PLC0415
+    from schemas.tables import GRADES, PROMOTIONS  # noqa: PLC0415
 
     with duckdb.connect(str(path), config={"memory_limit": "3GB"}) as connection:
-        connection.execute(ddl(GRADES, Dialect.DUCKDB, ("grades",)))
+        for table, name in ((GRADES, "grades"), (PROMOTIONS, "promotions")):
+            connection.execute(ddl(table, Dialect.DUCKDB, (name,)))
         for family in range(families):
             sql = FILL.format(
                 personas=personas, sessions=SESSIONS, turns=TURNS, constructs=CONSTRUCTS,
@@ -132,7 +133,7 @@ def fill(path: Path, personas: int, families: int) -> None:
 async def corpus(options: argparse.Namespace) -> dict[str, Any]:
     """The training step as the product runs it: its query, its training process."""
     from events.catalogue import TrainingRequested  # noqa: PLC0415
-    from events.model import Family, Sampler  # noqa: PLC0415
+    from events.model import Corpus, Family, ResponsesEvaluator, Sampler  # noqa: PLC0415
     from handlers.training import training_job  # noqa: PLC0415
     from infra.ports import Ports  # noqa: PLC0415
     from infra.trainer import ProcessTrainer  # noqa: PLC0415
@@ -151,6 +152,8 @@ async def corpus(options: argparse.Namespace) -> dict[str, Any]:
             iteration=10,
             family=name,
             scale=Family(family=name, items=items),
+            corpus=Corpus(personas=options.personas, sessions=SESSIONS, turns=TURNS),
+            evaluator=ResponsesEvaluator(uri="none", digest=f"sha256:{0:064d}"),  # no groups
             method="nuts" if options.nuts else "mml",
             sampler=Sampler(**QUICK),
             seed=family,
