@@ -27,9 +27,9 @@ def hermite(n: int) -> tuple[_Table, _Table]:
     return nodes, np.log(weight) + 0.5 * nodes**2
 
 
-def sum_up(at: _Table, group: Group, rough: bool) -> Sums:
-    """Sums over one group's respondents, a block at a time; the curvature is exact always."""
-    del rough
+def sum_up(at: _Table, group: Group, curved: bool) -> Sums:
+    """Sums over one group's respondents, a block at a time; the curvature costs no more."""
+    del curved
     size = max(_BLOCK // (NODES * group.above.shape[0]), 16)
     total = Sums(0.0, np.zeros(at.size), np.zeros((at.size, at.size)))
     for begin in range(0, group.weight.size, size):

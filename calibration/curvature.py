@@ -8,14 +8,16 @@ priors, is small and is differentiated by JAX. The sums are NumPy's: matrix prod
 compile.
 
 A score is linear in a pattern's counts, so its second moments need one matrix of weighted counts
-per node, ``counts @ diag(share) @ counts.T``, whatever the items' parameters.
+per node, ``counts @ diag(share) @ counts.T``, whatever the items' parameters. Patterns lie in the
+order of their mean answer, so that a block of them reaches few of the nodes.
 
-Without the first part of the covariance (scores of patterns instead of patterns and nodes) the
-curvature is that of Berndt et al. (1974): right where the model is, and cheaper by the number of
-nodes. It leads the search until it no longer helps.
+With many patterns the curvature costs ten times the slope. It is then taken of a sample of them,
+which leads the search nearly to the end by exact slopes, and of all at the end, for the standard
+errors.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -29,7 +31,7 @@ from calibration import adaptive, density
 from calibration.data import Responses
 from calibration.density import MarginalData, Patterns
 from calibration.layout import many_answers, theta_nodes
-from calibration.newton import Mode, find_mode
+from calibration.newton import Mode, approach, find_mode
 from calibration.sums import Group, Sums, information
 
 _Table = NDArray[np.float64]
@@ -38,7 +40,8 @@ SumUp = Callable[[_Table, Group, bool], Sums]
 _BLOCK = 2**16
 """Numbers of the table of patterns by nodes at once: what stays in a core's cache."""
 
-_NO_SHARE = 1e-14
+_SAMPLE = 4096
+_LOG_NO_SHARE = -30.0  # of a node in a pattern's density
 _REFINEMENTS = 4
 
 
@@ -58,37 +61,78 @@ def find_marginal_mode(
     if many_answers(responses):
         own = partial(evaluate, sum_up=adaptive.sum_up)
         return find_mode(density.marginal_log_density, start, data, evaluate=own)
-    mode = find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
+    mode = _search(start, data)
     for _ in range(_REFINEMENTS):
         seen = density.seen_by_patterns(jnp.asarray(mode.y), data)[:, : len(responses.items)]
         nodes = theta_nodes(responses, np.asarray(seen.max(0)))
         if nodes.size <= data.nodes.size:
             break
         data = data._replace(nodes=jnp.asarray(nodes))
-        mode = find_mode(density.marginal_log_density, mode.y, data, evaluate=evaluate)
+        mode = _search(mode.y, data)
     return mode
 
 
+def _search(start: _Table, data: MarginalData) -> Mode:
+    sample, taken = _sampled(data), 0
+    if sample is not None:
+        near = find_mode(density.marginal_log_density, start, sample, evaluate=evaluate)
+        start, taken = approach(evaluate, near, data)
+    mode = find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
+    return replace(mode, iterations=taken + mode.iterations)
+
+
+def _sampled(data: MarginalData) -> MarginalData | None:
+    """A few thousand patterns of each group, weighted for all; None where there are few more.
+
+    With its priors, so that a rare category that the sample lacks lets no parameter run off.
+    """
+    weight = np.asarray(data.weight)
+    if (np.count_nonzero(weight, 1) < 4 * _SAMPLE).any():
+        return None
+    rng = np.random.default_rng(0)
+    chosen = [np.sort(rng.choice(np.flatnonzero(row), _SAMPLE, replace=False)) for row in weight]
+    above, both, weight, reference = (
+        np.stack([part[..., kept] for part, kept in zip(np.asarray(whole), chosen, strict=True)])
+        for whole in (*data.patterns, data.weight, data.reference)
+    )
+    weight *= np.asarray(data.weight).sum(1, keepdims=True) / weight.sum(1, keepdims=True)
+    below = (both - above).reshape(len(weight), *data.used.shape, -1)[:, :, 1:]
+    return data._replace(
+        patterns=Patterns(jnp.asarray(above), jnp.asarray(both)),
+        weight=jnp.asarray(weight),
+        reference=jnp.asarray(reference),
+        middle=jnp.asarray(np.einsum("gjkn,gn->gjk", below, weight)),
+        prior_weight=jnp.ones(()),
+    )
+
+
 def evaluate(
-    y: _Table, data: MarginalData, *, rough: bool = False, sum_up: SumUp | None = None
+    y: _Table,
+    data: MarginalData,
+    *,
+    curved: bool = True,
+    sum_up: SumUp | None = None,
 ) -> tuple[float, _Table, _Table]:
     """Value, first and second derivatives of `density.marginal_log_density`.
 
     Args:
         y: Coordinates, shape (n,).
         data: The patterns, in float64.
-        rough: Whether Berndt's curvature is enough.
+        curved: Whether second derivatives are wanted; they are 0 without it.
         sum_up: Over patterns and nodes; on nodes that all patterns share without it.
     """
     light = without_patterns(data)
     small = _small(jnp.asarray(y), light)
     at, by_y, value, slope, hessian = (np.array(part) for part in small)
-    sums = [(sum_up or on_shared_nodes)(at[g], group, rough) for g, group in enumerate(_groups(data))]
-    hessian += np.asarray(_bend(jnp.asarray(y), light, jnp.asarray([s.slope for s in sums])))
+    sum_up = sum_up or on_shared_nodes
+    sums = [sum_up(seen, group, curved) for seen, group in zip(at, _groups(data), strict=True)]
+    if curved:
+        hessian += np.asarray(_bend(jnp.asarray(y), light, jnp.asarray([s.slope for s in sums])))
     for seen, of_group in zip(by_y, sums, strict=True):
         value += of_group.value
         slope += seen.T @ of_group.slope
-        hessian += seen.T @ of_group.curvature @ seen
+        if curved:
+            hessian += seen.T @ of_group.curvature @ seen
     return float(value), slope, hessian
 
 
@@ -126,52 +170,74 @@ def _groups(data: MarginalData) -> Iterator[Group]:
         yield Group(*rows, used, np.asarray(data.nodes))
 
 
-def on_shared_nodes(at: _Table, group: Group, rough: bool) -> Sums:
+def on_shared_nodes(at: _Table, group: Group, curved: bool) -> Sums:
     """Sums over one group's patterns, a block at a time so that memory stays bounded."""
     n_items, n_cuts = group.used.shape
-    theta = group.nodes[:, None]
-    eta = theta * np.repeat(at[:n_items], n_cuts) - at[n_items:]
-    small = np.exp(-np.abs(eta))
-    softplus = np.maximum(eta, 0.0) + np.log1p(small)
-    chance = np.where(eta > 0, 1.0, small) / (1.0 + small)
-    tables = (softplus, chance, theta * chance, np.repeat(at[:n_items], n_cuts))
-    size = max(_BLOCK // theta.size, 64)
-    moments = np.zeros((theta.size, *2 * [n_items * (n_cuts + 1)]))
-    value, slope, outer, answers = 0.0, np.zeros(at.size), np.zeros(2 * [at.size]), 0.0
+    tables = _Tables.of(at, group)
+    size = max(_BLOCK // group.nodes.size, 64)
+    moments = np.zeros((group.nodes.size, *2 * [n_items * (n_cuts + 1)]))
+    value, slope, outer = 0.0, np.zeros(at.size), np.zeros((at.size, at.size))
+    answers = np.zeros(tables.chance.shape)
     for begin in range(0, group.weight.size, size):
         part = group.cut(slice(begin, begin + size))
-        share, by_pattern, score = _block(at, part, tables)
-        weighted = share * part.weight
+        reached, share, by_pattern, score = _block(at, part, tables)
         value += float(part.weight @ (by_pattern - part.reference))
         slope += score @ part.weight
-        scaled = score * np.sqrt(part.weight)
-        outer += scaled @ scaled.T
-        if not rough:
-            answers = answers + weighted @ part.both.T
-            _add_moments(moments, part, weighted)
-    if rough:
-        return Sums(value, slope, -outer)
-    spread = _second_moments(moments, chance, theta[:, 0], group.used)
-    return Sums(value, slope, spread - outer - information(answers, chance, theta, group.used))
+        if curved:
+            scaled = score * np.sqrt(part.weight)
+            outer += scaled @ scaled.T
+            share *= part.weight
+            answers[reached] += share @ part.both.T
+            _add_moments(moments, part.counts(), reached, share)
+    if not curved:
+        return Sums(value, slope, outer)
+    theta = group.nodes[:, None]
+    spread = _second_moments(moments, tables.chance, group.nodes, group.used)
+    known = information(answers, tables.chance, theta, group.used)
+    return Sums(value, slope, spread - outer - known)
 
 
-def _block(at: _Table, part: Group, tables: tuple[_Table, ...]) -> tuple[_Table, _Table, _Table]:
-    """Density of the nodes, (n_nodes, n), log-likelihoods, (n,), and scores, (at.size, n)."""
+class _Tables(NamedTuple):
+    """What does not depend on the patterns, by node and cut, and the slope of each cut's item."""
+
+    softplus: _Table
+    chance: _Table
+    with_node: _Table
+    slopes: _Table
+    log_weight: _Table
+
+    @classmethod
+    def of(cls, at: _Table, group: Group) -> "_Tables":
+        n_items, n_cuts = group.used.shape
+        slopes, theta = np.repeat(at[:n_items], n_cuts), group.nodes[:, None]
+        eta = theta * slopes - at[n_items:]
+        small = np.exp(-np.abs(eta))
+        chance = np.where(eta > 0, 1.0, small) / (1.0 + small)
+        softplus = np.maximum(eta, 0.0) + np.log1p(small)
+        return cls(softplus, chance, theta * chance, slopes, _log_weight(group.nodes))
+
+
+def _block(
+    at: _Table, part: Group, tables: _Tables
+) -> tuple[slice, _Table, _Table, _Table]:
+    """Nodes that the patterns reach, their density there, log-likelihoods, (n,), and scores."""
     n_items, n_cuts = part.used.shape
-    softplus, chance, with_node, slopes = tables
-    theta = part.nodes
-    joint = np.outer(theta, slopes @ part.above)
-    joint -= softplus @ part.both
-    joint += _log_weight(theta)[:, None]
+    joint = tables.softplus @ -part.both
+    joint += np.multiply.outer(part.nodes, tables.slopes @ part.above)
+    joint += tables.log_weight[:, None]
     top = joint.max(0)
-    share = np.exp(joint - top)
+    joint -= top
+    there = np.flatnonzero(joint.max(1) > _LOG_NO_SHARE)
+    reached = slice(there[0], there[-1] + 1)
+    share = np.exp(joint[reached])
     total = share.sum(0)
     share /= total
     by_pattern = top + np.log(total) - at[n_items:] @ part.above
-    by_cut = part.above - part.both * (chance.T @ share)
-    by_slope = part.above * (theta @ share) - part.both * (with_node.T @ share)
+    by_cut = part.above - part.both * (tables.chance[reached].T @ share)
+    by_slope = part.above * (part.nodes[reached] @ share)
+    by_slope -= part.both * (tables.with_node[reached].T @ share)
     of_item = by_slope.reshape(n_items, n_cuts, -1).sum(1)
-    return share, by_pattern, np.concatenate([of_item, -by_cut])
+    return reached, share, by_pattern, np.concatenate([of_item, -by_cut])
 
 
 def _log_weight(theta: _Table) -> _Table:
@@ -180,12 +246,10 @@ def _log_weight(theta: _Table) -> _Table:
     return normalised
 
 
-def _add_moments(moments: _Table, part: Group, weighted: _Table) -> None:
-    """Add second moments of the counts at each node; nodes that the block doesn't reach cost 0."""
-    counts = part.counts()
-    root = np.sqrt(weighted)
-    for q in np.flatnonzero(root.max(1) > _NO_SHARE):
-        scaled = counts * root[q]
+def _add_moments(moments: _Table, counts: _Table, reached: slice, weighted: _Table) -> None:
+    """Add second moments of the counts at each node that the patterns reach."""
+    for q, root in enumerate(np.sqrt(weighted), start=reached.start):
+        scaled = counts * root
         moments[q] += scaled @ scaled.T
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.data import Responses
+from calibration.distinct import distinct_rows
 
 THETA_LIMIT = 6.0
 MANY_ANSWERS = 64
@@ -53,11 +54,15 @@ def pattern_counts(responses: Responses, rows: NDArray[np.bool_], size: int) -> 
 def distinct_patterns(
     counts: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Distinct rows and how many respondents share each."""
-    flat = np.ascontiguousarray(counts.reshape(counts.shape[0], -1))
-    view = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
-    _, first, weight = np.unique(view, return_index=True, return_counts=True)
-    return counts[first], weight.astype(np.float64)
+    """Distinct rows and how many respondents share each.
+
+    In order of the mean category, so that rows that lie together have like traits.
+    """
+    found = distinct_rows(counts)
+    patterns = counts[found.first]
+    place = (patterns @ np.arange(counts.shape[2])).sum(1)
+    order = np.argsort(place / np.maximum(patterns.sum((1, 2)), 1), kind="stable")
+    return patterns[order], found.often[order].astype(np.float64)
 
 
 def padded_size(n: int) -> int:

@@ -51,7 +51,7 @@ class Sums(NamedTuple):
     Attributes:
         value: Weighted sum of log-likelihoods less their references.
         slope: First derivatives, shape (n_items + n_items * n_cuts,).
-        curvature: Second derivatives, exact or Berndt's.
+        curvature: Second derivatives; 0 where they were not wanted.
     """
 
     value: float

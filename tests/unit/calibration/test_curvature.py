@@ -31,23 +31,11 @@ def test_curvature_by_sums_is_that_by_differentiating_twice(tie_a: float, tie_b:
     data = in_groups(tie_a, tie_b)
     y = np.random.default_rng(1).normal(0, 0.4, 2 * 12 + 2)
     assert data.weight.shape[1] > curvature._BLOCK // data.nodes.size
-    found = curvature.evaluate(y, data, rough=False)
+    found = curvature.evaluate(y, data)
     for ours, plain in zip(
         found, _differentiated(density.marginal_log_density)(y, data), strict=True
     ):
         np.testing.assert_allclose(ours, plain, rtol=0, atol=1e-12 * np.abs(plain).max())
-
-
-def test_the_rough_curvature_is_near_where_the_model_holds() -> None:
-    responses = survey(20_000, seed=3)
-    everyone = np.ones(responses.n_respondents, bool)
-    data = grm.marginal_data(responses, [everyone], prior_weight=0.0)
-    mode = curvature.find_marginal_mode(responses, grm.start_items(responses), data)
-    value, slope, rough = curvature.evaluate(mode.y, data, rough=True)
-    assert float(value) == pytest.approx(mode.value)
-    assert np.abs(slope).max() < 1e-2
-    ratio = np.diag(np.asarray(rough)) / np.diag(mode.hessian)
-    np.testing.assert_allclose(ratio, 1.0, atol=0.2)
 
 
 def test_the_search_ends_where_the_slope_is_zero_from_either_start() -> None:
