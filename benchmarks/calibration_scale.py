@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -28,7 +29,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the training process has it
+
+import numpy as np  # noqa: E402  # after its setting
 
 if TYPE_CHECKING:
     from calibration.results import Fit

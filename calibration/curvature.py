@@ -16,7 +16,9 @@ which leads the search nearly to the end by exact slopes, and of all at the end,
 errors.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -30,19 +32,22 @@ from numpy.typing import NDArray
 from calibration import adaptive, density
 from calibration.data import Responses
 from calibration.density import MarginalData, Patterns
-from calibration.layout import many_answers, theta_nodes
+from calibration.errors import NotConvergedError
+from calibration.layout import THETA_LIMIT, many_answers, theta_nodes
 from calibration.newton import Mode, approach, find_mode
 from calibration.sums import Group, Sums, information
 
 _Table = NDArray[np.float64]
 SumUp = Callable[[_Table, Group, bool], Sums]
 
-_BLOCK = 2**16
+_BLOCK = 2**15
 """Numbers of the table of patterns by nodes at once: what stays in a core's cache."""
 
+_THREADS = 2
 _SAMPLE = 4096
 _LOG_NO_SHARE = -30.0  # of a node in a pattern's density
 _REFINEMENTS = 4
+_FINE = 401  # nodes, where fewer show no maximum
 
 
 def find_marginal_mode(
@@ -53,7 +58,7 @@ def find_marginal_mode(
     Where respondents gave many answers, theta is integrated on nodes of each one's own (see
     `adaptive`). Else items that turn out steeper than the nodes were laid out for get closer
     nodes, and the search goes on: on nodes too far apart a steep item's likelihood has a maximum
-    between two of them.
+    between two of them, or none at all.
 
     Raises:
         NotConvergedError: No mode within the steps.
@@ -61,7 +66,11 @@ def find_marginal_mode(
     if many_answers(responses):
         own = partial(evaluate, sum_up=adaptive.sum_up)
         return find_mode(density.marginal_log_density, start, data, evaluate=own)
-    mode = _search(start, data)
+    try:
+        mode = _search(start, data)
+    except NotConvergedError:
+        data = data._replace(nodes=jnp.linspace(-THETA_LIMIT, THETA_LIMIT, _FINE))
+        mode = _search(start, data)
     for _ in range(_REFINEMENTS):
         seen = density.seen_by_patterns(jnp.asarray(mode.y), data)[:, : len(responses.items)]
         nodes = theta_nodes(responses, np.asarray(seen.max(0)))
@@ -172,29 +181,56 @@ def _groups(data: MarginalData) -> Iterator[Group]:
 
 def on_shared_nodes(at: _Table, group: Group, curved: bool) -> Sums:
     """Sums over one group's patterns, a block at a time so that memory stays bounded."""
-    n_items, n_cuts = group.used.shape
     tables = _Tables.of(at, group)
-    size = max(_BLOCK // group.nodes.size, 64)
-    moments = np.zeros((group.nodes.size, *2 * [n_items * (n_cuts + 1)]))
-    value, slope, outer = 0.0, np.zeros(at.size), np.zeros((at.size, at.size))
-    answers = np.zeros(tables.chance.shape)
-    for begin in range(0, group.weight.size, size):
-        part = group.cut(slice(begin, begin + size))
-        reached, share, by_pattern, score = _block(at, part, tables)
-        value += float(part.weight @ (by_pattern - part.reference))
-        slope += score @ part.weight
-        if curved:
-            scaled = score * np.sqrt(part.weight)
-            outer += scaled @ scaled.T
-            share *= part.weight
-            answers[reached] += share @ part.both.T
-            _add_moments(moments, part.counts(), reached, share)
+    ends = np.linspace(0, group.weight.size, _THREADS + 1).astype(int)
+    parts = [group.cut(slice(*pair)) for pair in itertools.pairwise(ends.tolist())]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        totals = list(pool.map(lambda part: _Totals.of(at, part, tables, curved), parts))
+    total = _Totals(*(sum(more[1:], more[0]) for more in zip(*totals, strict=True)))
     if not curved:
-        return Sums(value, slope, outer)
+        return Sums(total.value, total.slope, total.outer)
     theta = group.nodes[:, None]
-    spread = _second_moments(moments, tables.chance, group.nodes, group.used)
-    known = information(answers, tables.chance, theta, group.used)
-    return Sums(value, slope, spread - outer - known)
+    spread = _second_moments(total.moments, tables.chance, group.nodes, group.used)
+    known = information(total.answers, tables.chance, theta, group.used)
+    return Sums(total.value, total.slope, spread - total.outer - known)
+
+
+class _Totals(NamedTuple):
+    """Of some patterns: value, slope, and what the curvature is made of.
+
+    Attributes:
+        value: Weighted sum of log-likelihoods less their references.
+        slope: Sum of scores.
+        outer: Sum of outer products of patterns' scores.
+        answers: Expected answers next to each cut, by node.
+        moments: Second moments of the counts, by node.
+    """
+
+    value: float
+    slope: _Table
+    outer: _Table
+    answers: _Table
+    moments: _Table
+
+    @classmethod
+    def of(cls, at: _Table, group: Group, tables: "_Tables", curved: bool) -> "_Totals":
+        n_items, n_cuts = group.used.shape
+        size = max(_BLOCK // group.nodes.size, 64)
+        value, slope, outer = 0.0, np.zeros(at.size), np.zeros((at.size, at.size))
+        answers = np.zeros(tables.chance.shape)
+        moments = np.zeros((curved * group.nodes.size, *2 * [n_items * (n_cuts + 1)]))
+        for begin in range(0, group.weight.size, size):
+            part = group.cut(slice(begin, begin + size))
+            reached, share, by_pattern, score = _block(at, part, tables)
+            value += float(part.weight @ (by_pattern - part.reference))
+            slope += score @ part.weight
+            if curved:
+                scaled = score * np.sqrt(part.weight)
+                outer += scaled @ scaled.T
+                share *= part.weight
+                answers[reached] += share @ part.both.T
+                _add_moments(moments, part.counts(), reached, share)
+        return cls(value, slope, outer, answers, moments)
 
 
 class _Tables(NamedTuple):
