@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the training process has it
 
-import numpy as np  # noqa: E402  # after its setting
+import numpy as np  # after its setting
 
 if TYPE_CHECKING:
     from calibration.results import Fit

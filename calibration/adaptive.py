@@ -31,11 +31,13 @@ def sum_up(at: _Table, group: Group, curved: bool) -> Sums:
     """Sums over one group's respondents, a block at a time; the curvature costs no more."""
     del curved
     size = max(_BLOCK // (NODES * group.above.shape[0]), 16)
-    total = Sums(0.0, np.zeros(at.size), np.zeros((at.size, at.size)))
+    value, slope, curvature = 0.0, np.zeros(at.size), np.zeros((at.size, at.size))
     for begin in range(0, group.weight.size, size):
         part = _block_sums(at, group.cut(slice(begin, begin + size)))
-        total = Sums(*(one + more for one, more in zip(total, part, strict=True)))
-    return total
+        value += part.value
+        slope += part.slope
+        curvature += part.curvature
+    return Sums(value, slope, curvature)
 
 
 def located(at: _Table, group: Group) -> tuple[_Table, _Table]:
@@ -71,11 +73,11 @@ def _block_sums(at: _Table, part: Group) -> Sums:
     score = (table * share).sum(1)
     spread = ((table - score[:, None]) * np.sqrt(share * part.weight)).reshape(at.size, -1)
     variance = part.both[:, None] * chance * (1.0 - chance) * (share * part.weight)
-    powers = [(variance * theta**power).sum((1, 2)) for power in range(3)]
+    by_power = [(variance * theta**power).sum((1, 2)) for power in range(3)]
     return Sums(
         float(part.weight @ (by_respondent - part.reference)),
         score @ part.weight,
-        spread @ spread.T - from_variance(*powers, part.used),
+        spread @ spread.T - from_variance(by_power, part.used),
     )
 
 
@@ -100,7 +102,7 @@ def log_joint(at: _Table, part: Group, theta: _Table) -> _Table:
         theta: Shape (n_nodes, n).
     """
     n_items, n_cuts = part.used.shape
-    joint = -0.5 * theta**2 - 0.5 * np.log(2 * np.pi)
+    joint: _Table = -0.5 * theta**2 - 0.5 * np.log(2 * np.pi)
     for cut, (slope, shift) in enumerate(
         zip(np.repeat(at[:n_items], n_cuts), at[n_items:], strict=True)
     ):
@@ -111,6 +113,7 @@ def log_joint(at: _Table, part: Group, theta: _Table) -> _Table:
 
 
 def chance_above(eta: _Table) -> _Table:
+    """Logistic of eta, of any shape."""
     small = np.exp(-np.abs(eta))
     chance: _Table = np.where(eta > 0, 1.0, small) / (1.0 + small)
     return chance

@@ -2,9 +2,10 @@
 
 While the items move, a respondent's nodes move with them: what all items share, the unit and the
 origin of theta, moves nodes as it moves theta; what is left, which many answers know well, by the
-slope of the posterior mode. So the dimension sampled is that of the items alone, and a draw costs a few nodes per respondent. Theta is
-drawn afterwards given each draw of the items, by Metropolis steps whose proposals are independent
-of the state and nearly the posterior itself, so that nearly every one is taken.
+slope of the posterior mode. So the dimension sampled is that of the items alone, and a draw costs
+a few nodes per respondent. Theta is drawn afterwards given each draw of the items, by Metropolis
+steps whose proposals are independent of the state and nearly the posterior itself, so that nearly
+every one is taken.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -115,9 +116,7 @@ def _total_forward(seen: Array, data: OwnNodes) -> tuple[Array, tuple[Array, Own
     return data.weight @ (top + jnp.log(total)), (slope.astype(seen.dtype), data)
 
 
-def _total_backward(
-    residual: tuple[Array, OwnNodes], scale: Array
-) -> tuple[Array, OwnNodes]:
+def _total_backward(residual: tuple[Array, OwnNodes], scale: Array) -> tuple[Array, OwnNodes]:
     slope, data = residual
     return scale * slope, jax.tree.map(_no_slope, data)
 
@@ -163,7 +162,7 @@ def _relative(seen: Array, theta: Array, data: OwnNodes) -> tuple[Array, Array]:
     by_cut = [jnp.repeat(part[:n_items], n_cuts) for part in (change, data.at)]
     near, moved = (part.astype(jnp.float32) for part in (theta, theta - data.centre))
 
-    def add(joint: Array, row: tuple[Array, Array, Array, Cuts]) -> tuple[Array, Array]:
+    def add(joint: Array, row: Any) -> tuple[Array, Array]:  # noqa: ANN401  # a row of each part
         steeper, slope, shift, cut = row
         d = cut.sign * (steeper * near + slope * moved - shift)
         grown = jnp.expm1(d)
@@ -224,7 +223,7 @@ def _walk(key: Array, y: Array, data: OwnNodes) -> Array:
         key, point = step
         seen = density.seen_by_patterns(point, data.rest)[0]
         centre, spread = _moved(seen, data)
-        at, wide, normal, level = jax.random.split(key, 4)
+        wide, normal, level = jax.random.split(key, 3)
         shape = (_PROPOSALS, theta.size)
         width = jnp.where(jax.random.uniform(wide, shape) < _WIDE_SHARE, _WIDE, 1.0)
         proposed = centre + spread * width * jax.random.normal(normal, shape)

@@ -169,14 +169,17 @@ def _small(y: Array, light: MarginalData) -> tuple[Array, Array, Array, Array, A
 
 @jax.jit
 def _bend(y: Array, light: MarginalData, slopes: Array) -> Array:
-    return jax.hessian(lambda point: jnp.sum(slopes * density.seen_by_patterns(point, light)))(y)
+    bent: Array = jax.hessian(
+        lambda point: jnp.sum(slopes * density.seen_by_patterns(point, light))
+    )(y)
+    return bent
 
 
 def _groups(data: MarginalData) -> Iterator[Group]:
     used = np.asarray(data.used)
     parts = (data.patterns.above, data.patterns.both, data.weight, data.reference)
-    for rows in zip(*(np.asarray(part) for part in parts), strict=True):
-        yield Group(*rows, used, np.asarray(data.nodes))
+    for above, both, weight, reference in zip(*map(np.asarray, parts), strict=True):
+        yield Group(above, both, weight, reference, used, np.asarray(data.nodes))
 
 
 def on_shared_nodes(at: _Table, group: Group, curved: bool) -> Sums:
@@ -253,9 +256,7 @@ class _Tables(NamedTuple):
         return cls(softplus, chance, theta * chance, slopes, _log_weight(group.nodes))
 
 
-def _block(
-    at: _Table, part: Group, tables: _Tables
-) -> tuple[slice, _Table, _Table, _Table]:
+def _block(at: _Table, part: Group, tables: _Tables) -> tuple[slice, _Table, _Table, _Table]:
     """Nodes that the patterns reach, their density there, log-likelihoods, (n,), and scores."""
     n_items, n_cuts = part.used.shape
     joint = tables.softplus @ -part.both

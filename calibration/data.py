@@ -297,8 +297,8 @@ def _named_categories(item: str, seen: NDArray[Any]) -> tuple[int, ...]:
             raise UnknownItemError(f"item {item} has no answer at all: leave it out of the family")
         case 1:
             raise ConstantItemError(
-                f"item {item}: every answer is {int(seen[0])}, so it tells nobody apart: leave it out "
-                "of the family"
+                f"item {item}: every answer is {int(seen[0])}, so it tells nobody apart: leave it "
+                "out of the family"
             )
         case _:
             return tuple(int(value) for value in seen)

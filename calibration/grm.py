@@ -96,7 +96,9 @@ def _posterior(responses: Responses, seed: int, settings: SamplerSettings, repor
     few = responses.n_respondents <= FEW_RESPONDENTS
     if settings.draws is None:
         settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
-    sample = _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
+    sample = (
+        _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
+    )
     drawn = sample(responses, seed, settings, report)
     draws = _named_draws(responses, drawn, seed)
     estimates, worst = estimate_items(responses, draws)

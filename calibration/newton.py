@@ -94,10 +94,11 @@ def approach(
     Returns:
         The point with the least slope, and the slopes taken.
     """
-    inverse = np.linalg.inv(-near.hessian)
+    inverse: NDArray[np.float64] = np.linalg.inv(-near.hessian).astype(np.float64)
     y, gradient = near.y, evaluate(near.y, data, curved=False)[1]
     best, least = y, np.inf
-    for taken in range(1, max_steps):
+    taken = 1
+    while taken < max_steps:
         step = inverse @ gradient
         slope = float(np.sqrt(max(gradient @ step, 0.0)))
         if slope < least:
@@ -106,6 +107,7 @@ def approach(
             break
         y = y + step
         before, gradient = gradient, evaluate(y, data, curved=False)[1]
+        taken += 1
         inverse = _updated(inverse, step, before - gradient)
     return best, taken
 

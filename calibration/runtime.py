@@ -27,7 +27,7 @@ def configure(*, cache_dir: Path | str | None = None, host_devices: int = 4) -> 
     if host_devices < 1:
         raise SettingError(f"host_devices = {host_devices}: give 1 or more")
     if "numpy" not in sys.modules:
-        # Sums are spread over threads by us; a matrix product that is spread again waits for itself.
+        # The sums are spread over threads; a product that is spread again waits for itself.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "jax" not in sys.modules:
         flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag]

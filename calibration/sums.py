@@ -59,9 +59,7 @@ class Sums(NamedTuple):
     curvature: _Table
 
 
-def information(
-    answers: _Table, chance: _Table, theta: _Table, used: NDArray[np.bool_]
-) -> _Table:
+def information(answers: _Table, chance: _Table, theta: _Table, used: NDArray[np.bool_]) -> _Table:
     """Expected information of the complete data.
 
     Args:
@@ -71,14 +69,13 @@ def information(
         used: Which cuts an item has, shape (n_items, n_cuts).
     """
     variance = answers * chance * (1.0 - chance)
-    return from_variance(variance.sum(0), (variance * theta).sum(0), (variance * theta**2).sum(0), used)
+    return from_variance([(variance * theta**power).sum(0) for power in range(3)], used)
 
 
-def from_variance(
-    plain: _Table, by_theta: _Table, by_square: _Table, used: NDArray[np.bool_]
-) -> _Table:
-    """The same from sums of variances, by powers of theta, each of shape (n_items * n_cuts,)."""
+def from_variance(by_power: list[_Table], used: NDArray[np.bool_]) -> _Table:
+    """The same from sums of variance by theta's powers 0 to 2, each (n_items * n_cuts,)."""
+    plain, once, twice = by_power
     n_items, n_cuts = used.shape
     item = np.repeat(np.eye(n_items), n_cuts, axis=1)
-    across = -item * by_theta
-    return np.block([[np.diag(item @ by_square), across], [across.T, np.diag(plain)]])
+    across = -item * once
+    return np.block([[np.diag(item @ twice), across], [across.T, np.diag(plain)]])

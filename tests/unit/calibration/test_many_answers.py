@@ -73,9 +73,7 @@ def test_the_mode_of_theta_is_found_from_any_distance() -> None:
     at = np.array([8.0, 3.0])
     above = np.stack([rng.choice([0.0, 5000.0], n), rng.choice([0.0, 1.0, 9.0], n)])
     both = above + np.stack([rng.choice([0.0, 5000.0], n), rng.choice([0.0, 1.0], n)])
-    group = adaptive.Group(
-        above, both, np.ones(n), np.zeros(n), np.ones((1, 2), bool), np.zeros(0)
-    )
+    group = adaptive.Group(above, both, np.ones(n), np.zeros(n), np.ones((1, 2), bool), np.zeros(0))
     at = np.array([8.0, 2.0, 30.0])
     theta, sd = adaptive.located(at, group)
     step = 1e-4 * sd
@@ -98,9 +96,7 @@ def test_the_sampled_density_is_the_exact_one_in_single_precision(
         np.testing.assert_allclose(scale.T @ np.asarray(slope), scale.T @ exact[1], atol=0.05)
 
 
-def test_theta_is_drawn_from_its_posterior(
-    responses: Responses, mode: Mode, own: OwnNodes
-) -> None:
+def test_theta_is_drawn_from_its_posterior(responses: Responses, mode: Mode, own: OwnNodes) -> None:
     """At items that stay where they are, against quadrature; the one far out included."""
     y = np.tile(mode.y + 0.5 * whitening(mode.hessian)[:, 0], (4, 4000, 1))
     drawn = adaptive_density.draw_theta(y, own, 1, responses.n_respondents)
