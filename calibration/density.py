@@ -311,7 +311,7 @@ def _total_forward(
         more = _block(tables, Patterns(*map(cut, patterns)), cut(weight), cut(reference))
         return jax.tree.map(jnp.add, sums, more), None
 
-    nothing = jnp.zeros(()), tuple(jnp.zeros_like(table) for table in tables)
+    nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, tables)
     (total, slope), _ = jax.lax.scan(add, nothing, jnp.arange(0, n, size))
     return total, (slope, patterns, weight)
 

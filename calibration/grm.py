@@ -2,9 +2,9 @@
 
 Which coordinates are sampled follows from the data's shape. Up to `FEW_RESPONDENTS` respondents,
 theta is sampled with the items, on the scale of its own sample. With more, theta is integrated
-out: where each gave many answers (`layout.many_answers`) on nodes of each one's own, and it is drawn
-afterwards for each draw of the items; else on fixed nodes, equal answer patterns counted once, and
-its posterior is worked out afterwards. The model is the same.
+out. Where each gave many answers (`layout.many_answers`), that is done on nodes of each one's own,
+and theta is drawn afterwards for each draw of the items; else it is done on fixed nodes, equal
+answer patterns counted once, and theta's posterior is worked out afterwards. The model is the same.
 """
 
 import time
