@@ -44,6 +44,7 @@ _BLOCK = 2**15
 """Numbers of the table of patterns by nodes at once: what stays in a core's cache."""
 
 _THREADS = 2
+_ALONE = 4096  # patterns that are sooner done than a second thread is started
 _SAMPLE = 4096
 _LOG_NO_SHARE = -30.0  # of a node in a pattern's density
 _REFINEMENTS = 4
@@ -185,10 +186,15 @@ def _groups(data: MarginalData) -> Iterator[Group]:
 def on_shared_nodes(at: _Table, group: Group, curved: bool) -> Sums:
     """Sums over one group's patterns, a block at a time so that memory stays bounded."""
     tables = _Tables.of(at, group)
-    ends = np.linspace(0, group.weight.size, _THREADS + 1).astype(int)
-    parts = [group.cut(slice(*pair)) for pair in itertools.pairwise(ends.tolist())]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        totals = list(pool.map(lambda part: _Totals.of(at, part, tables, curved), parts))
+    threads = _THREADS if group.weight.size > _ALONE else 1
+    ends = np.linspace(0, group.weight.size, threads + 1).astype(int).tolist()
+    parts = [group.cut(slice(*pair)) for pair in itertools.pairwise(ends)]
+    of_part = partial(_Totals.of, at, tables, curved)
+    if threads == 1:
+        totals = [of_part(parts[0])]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            totals = list(pool.map(of_part, parts))
     total = _Totals(*(sum(more[1:], more[0]) for more in zip(*totals, strict=True)))
     if not curved:
         return Sums(total.value, total.slope, total.outer)
@@ -216,7 +222,7 @@ class _Totals(NamedTuple):
     moments: _Table
 
     @classmethod
-    def of(cls, at: _Table, group: Group, tables: "_Tables", curved: bool) -> "_Totals":
+    def of(cls, at: _Table, tables: "_Tables", curved: bool, group: Group) -> "_Totals":
         n_items, n_cuts = group.used.shape
         size = max(_BLOCK // group.nodes.size, 64)
         value, slope, outer = 0.0, np.zeros(at.size), np.zeros((at.size, at.size))

@@ -28,7 +28,10 @@ def in_groups(tie_a: float, tie_b: float) -> MarginalData:
 
 
 @pytest.mark.parametrize(("tie_a", "tie_b"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
-def test_curvature_by_sums_is_that_by_differentiating_twice(tie_a: float, tie_b: float) -> None:
+def test_curvature_by_sums_is_that_by_differentiating_twice(
+    tie_a: float, tie_b: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curvature, "_ALONE", 16)  # two threads for a few patterns
     data = in_groups(tie_a, tie_b)
     y = np.random.default_rng(1).normal(0, 0.4, 2 * 12 + 2)
     assert data.weight.shape[1] > curvature._BLOCK // data.nodes.size
