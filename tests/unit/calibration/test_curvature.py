@@ -54,22 +54,25 @@ def test_the_search_ends_where_the_slope_is_zero_from_either_start() -> None:
 def test_many_patterns_are_searched_by_slopes_to_the_same_mode(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    responses = survey(3000, seed=4)
+    rng = np.random.default_rng(4)
+    eta = np.linspace(0.8, 2.0, 8) * rng.standard_normal((3000, 1)) + rng.logistic(size=(3000, 8))
+    grades = (eta > -1.0).astype(int) + (eta > 1.0)
+    responses = Responses.from_matrix("f", grades, items="abcdefgh")
     everyone = np.ones(responses.n_respondents, bool)
     data = grm.marginal_data(responses, [everyone], prior_weight=0.0)
     start = grm.start_items(responses)
     plain = curvature.find_marginal_mode(responses, start, data)
     assert curvature._sampled(data) is None
-    monkeypatch.setattr(curvature, "_SAMPLE", 14)
+    monkeypatch.setattr(curvature, "_SAMPLE", 400)
     sample = curvature._sampled(data)
     assert sample is not None
-    assert sample.weight.shape == (1, 14)
+    assert sample.weight.shape == (1, 400)
     assert float(sample.weight.sum()) == pytest.approx(responses.n_respondents)
     curved: list[bool] = []
     evaluate = curvature.evaluate
 
     def watched(y: np.ndarray, at: MarginalData, *, curved_too: bool = True) -> object:
-        curved.extend([curved_too] * (at.weight.shape[1] > 14))
+        curved.extend([curved_too] * (at.weight.shape[1] > 400))
         return evaluate(y, at, curved=curved_too)
 
     monkeypatch.setattr(
@@ -79,6 +82,7 @@ def test_many_patterns_are_searched_by_slopes_to_the_same_mode(
     np.testing.assert_allclose(led.y, plain.y, atol=1e-5)
     np.testing.assert_allclose(led.hessian, plain.hessian, rtol=1e-4, atol=1e-3)
     assert curved.count(False) > 2
+    assert curved.count(True) <= 2
     assert led.iterations >= curved.count(False)
 
 
