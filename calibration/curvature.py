@@ -97,7 +97,7 @@ def _sampled(data: MarginalData) -> MarginalData | None:
     With its priors, so that a rare category that the sample lacks lets no parameter run off.
     """
     weight = np.asarray(data.weight)
-    if (np.count_nonzero(weight, 1) < 2 * _SAMPLE).any():
+    if (np.count_nonzero(weight, 1) < 4 * _SAMPLE).any():
         return None
     rng = np.random.default_rng(0)
     chosen = [np.sort(rng.choice(np.flatnonzero(row), _SAMPLE, replace=False)) for row in weight]
