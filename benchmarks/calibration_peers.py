@@ -21,13 +21,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from calibration.runtime import configure
 
 HERE = Path(__file__).parent
 configure(host_devices=4)
+
+import numpy as np  # noqa: E402  # after its settings
+from numpy.typing import NDArray  # noqa: E402
 
 from calibration import grm  # noqa: E402  # after JAX's settings
 from calibration.data import Responses  # noqa: E402

@@ -1,10 +1,12 @@
 """Wall time, memory and effective draws at scale, and how cost grows with size.
 
     python benchmarks/calibration_scale.py survey [--respondents 100000] [--items 20] [--nuts]
+        [--rscript Rscript]
     python benchmarks/calibration_scale.py corpus [--personas 2000] [--families 10] [--nuts]
     python benchmarks/calibration_scale.py grow survey|corpus [--nuts]
 
-`survey`: one answer per respondent and item. `corpus`: every turn of 50 sessions x 12 turns is
+`survey`: one answer per respondent and item; where `--rscript` is given, mirt fits the same
+answers before ours does. `corpus`: every turn of 50 sessions x 12 turns is
 graded on six constructs of ten families; the grades are written to the product's warehouse table
 by SQL, and read back by the product's own query, which counts them there. `grow` runs a tenth and
 the whole, each in a process of its own, and prints the exponent of the cost.
@@ -17,6 +19,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -26,7 +29,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the training process has it
+
+import numpy as np  # after its setting
 
 if TYPE_CHECKING:
     from calibration.results import Fit
@@ -72,6 +77,7 @@ def survey(options: argparse.Namespace) -> dict[str, Any]:
     calibration.configure(host_devices=4, cache_dir=options.cache)
     grades = survey_grades(options.respondents, options.items)
     names = [f"i{j:02d}" for j in range(options.items)]
+    peer = by_mirt(options.rscript, grades, names) if options.rscript else {}
     began, cpu = time.perf_counter(), time.process_time()
     responses = calibration.Responses.from_matrix("survey", grades, items=names)
     read = time.perf_counter() - began
@@ -89,7 +95,20 @@ def survey(options: argparse.Namespace) -> dict[str, Any]:
         "cpu_seconds": round(time.process_time() - cpu, 2),
         "peak_gib": peak_gib(),
         **said(fit),
+        **peer,
     }
+
+
+def by_mirt(rscript: str, grades: np.ndarray, names: list[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "grades.csv"
+        np.savetxt(path, grades, fmt="%d", delimiter=",", header=",".join(names), comments="")
+        script = str(Path(__file__).parent / "calibration_peers.R")
+        ran = subprocess.run(
+            [rscript, script, str(path), "mirt-once"], capture_output=True, text=True, check=True
+        )
+    lines = [line.split(",") for line in ran.stdout.splitlines()]
+    return {f"mirt_{quantity}": float(value) for _, quantity, _, _, value in lines}
 
 
 FILL = """
@@ -117,10 +136,11 @@ def fill(path: Path, personas: int, families: int) -> None:
     import duckdb  # noqa: PLC0415  # in the process that fills, not in the one that is measured
 
     from schemas.sql import Dialect, ddl  # noqa: PLC0415
-    from schemas.tables import GRADES  # noqa: PLC0415
+    from schemas.tables import GRADES, PROMOTIONS  # noqa: PLC0415
 
     with duckdb.connect(str(path), config={"memory_limit": "3GB"}) as connection:
-        connection.execute(ddl(GRADES, Dialect.DUCKDB, ("grades",)))
+        for table, name in ((GRADES, "grades"), (PROMOTIONS, "promotions")):
+            connection.execute(ddl(table, Dialect.DUCKDB, (name,)))
         for family in range(families):
             sql = FILL.format(
                 personas=personas, sessions=SESSIONS, turns=TURNS, constructs=CONSTRUCTS,
@@ -132,7 +152,7 @@ def fill(path: Path, personas: int, families: int) -> None:
 async def corpus(options: argparse.Namespace) -> dict[str, Any]:
     """The training step as the product runs it: its query, its training process."""
     from events.catalogue import TrainingRequested  # noqa: PLC0415
-    from events.model import Family, Sampler  # noqa: PLC0415
+    from events.model import Corpus, Family, ResponsesEvaluator, Sampler  # noqa: PLC0415
     from handlers.training import training_job  # noqa: PLC0415
     from infra.ports import Ports  # noqa: PLC0415
     from infra.trainer import ProcessTrainer  # noqa: PLC0415
@@ -151,6 +171,8 @@ async def corpus(options: argparse.Namespace) -> dict[str, Any]:
             iteration=10,
             family=name,
             scale=Family(family=name, items=items),
+            corpus=Corpus(personas=options.personas, sessions=SESSIONS, turns=TURNS),
+            evaluator=ResponsesEvaluator(uri="none", digest=f"sha256:{0:064d}"),  # no groups
             method="nuts" if options.nuts else "mml",
             sampler=Sampler(**QUICK),
             seed=family,
@@ -228,6 +250,7 @@ def main() -> None:
     parser.add_argument("--families", type=int, default=FAMILIES)
     parser.add_argument("--fit-families", type=int, default=1)
     parser.add_argument("--nuts", action="store_true")
+    parser.add_argument("--rscript", default="")
     parser.add_argument("--folder", default=None)
     parser.add_argument("--cache", default=None)
     parser.add_argument("--path", default="", help="a warehouse that `fill` has written before")

@@ -3,15 +3,24 @@
 A group's likelihood sees the coordinates only through the slope of each item and the shift of
 each cut on the scale of the nodes, ``eta = slope * node - shift``. In these the second derivatives
 are Louis' (1982): expected curvature of the complete data, plus the covariance of their score
-under each pattern's density of the nodes. That is a matrix product over patterns and nodes, where
-differentiating twice would run through the large table once per coordinate. What is left, the
-map from the coordinates and the priors, is small and is differentiated by JAX.
+under each pattern's density of the nodes. What is left, the map from the coordinates and the
+priors, is small and is differentiated by JAX. The sums are NumPy's: matrix products, nothing to
+compile.
 
-Without the first part of the covariance (scores of patterns instead of patterns and nodes) the
-curvature is that of Berndt et al. (1974): right where the model is, and cheaper by the number of
-nodes. It leads the search until it no longer helps.
+A score is linear in a pattern's counts, so its second moments need one matrix of weighted counts
+per node, ``counts @ diag(share) @ counts.T``, whatever the items' parameters. Patterns lie in the
+order of their mean answer, so that a block of them reaches few of the nodes.
+
+With many patterns the curvature costs ten times the slope. It is then taken of a sample of them,
+which leads the search nearly to the end by exact slopes, and of all at the end, for the standard
+errors.
 """
 
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,30 +29,26 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from calibration import density
+from calibration import adaptive, density
 from calibration.data import Responses
 from calibration.density import MarginalData, Patterns
-from calibration.layout import theta_nodes
-from calibration.newton import Mode, find_mode
+from calibration.errors import NotConvergedError
+from calibration.layout import THETA_LIMIT, many_answers, theta_nodes
+from calibration.newton import Mode, approach, find_mode
+from calibration.sums import Group, Sums, information
 
-_TABLE = 2**17
-"""Numbers of the table of scores at once: what stays in a core's cache."""
+_Table = NDArray[np.float64]
+SumUp = Callable[[_Table, Group, bool], Sums]
 
+_BLOCK = 2**15
+"""Numbers of the table of patterns by nodes at once: what stays in a core's cache."""
+
+_THREADS = 2
+_ALONE = 4096  # patterns that are sooner done than a second thread is started
+_SAMPLE = 4096
+_LOG_NO_SHARE = -30.0  # of a node in a pattern's density
 _REFINEMENTS = 4
-
-
-class Sums(NamedTuple):
-    """Of one block of patterns of one group; derivatives by (slopes, shifts).
-
-    Attributes:
-        value: Weighted sum of log-likelihoods less their references.
-        slope: First derivatives, shape (n_items + n_items * n_cuts,).
-        curvature: Second derivatives, exact or Berndt's.
-    """
-
-    value: Array
-    slope: Array
-    curvature: Array
+_FINE = 401  # nodes, where fewer show no maximum
 
 
 def find_marginal_mode(
@@ -51,117 +56,268 @@ def find_marginal_mode(
 ) -> Mode:
     """The maximum of `density.marginal_log_density`.
 
-    Items that turn out steeper than the nodes were laid out for get closer nodes, and the search
-    goes on: on nodes too far apart a steep item's likelihood has a maximum between two of them.
+    Where respondents gave many answers, theta is integrated on nodes of each one's own (see
+    `adaptive`). Else items that turn out steeper than the nodes were laid out for get closer
+    nodes, and the search goes on: on nodes too far apart a steep item's likelihood has a maximum
+    between two of them, or none at all.
 
     Raises:
         NotConvergedError: No mode within the steps.
     """
-    mode = find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
+    if many_answers(responses):
+        own = partial(evaluate, sum_up=adaptive.sum_up)
+        return find_mode(density.marginal_log_density, start, data, evaluate=own)
+    try:
+        mode = _search(start, data)
+    except NotConvergedError:
+        data = data._replace(nodes=jnp.linspace(-THETA_LIMIT, THETA_LIMIT, _FINE))
+        mode = _search(start, data)
     for _ in range(_REFINEMENTS):
         seen = density.seen_by_patterns(jnp.asarray(mode.y), data)[:, : len(responses.items)]
         nodes = theta_nodes(responses, np.asarray(seen.max(0)))
         if nodes.size <= data.nodes.size:
             break
         data = data._replace(nodes=jnp.asarray(nodes))
-        mode = find_mode(density.marginal_log_density, mode.y, data, evaluate=evaluate)
+        mode = _search(mode.y, data)
     return mode
 
 
-@jax.jit
-def evaluate(y: Array, data: MarginalData, rough: Array) -> tuple[Array, Array, Array]:
+def _search(start: _Table, data: MarginalData) -> Mode:
+    sample, taken = _sampled(data), 0
+    if sample is not None:
+        near = find_mode(density.marginal_log_density, start, sample, evaluate=evaluate)
+        start, taken = approach(evaluate, near, data)
+    mode = find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
+    return replace(mode, iterations=taken + mode.iterations)
+
+
+def _sampled(data: MarginalData) -> MarginalData | None:
+    """A few thousand patterns of each group, weighted for all; None where there are few more.
+
+    With its priors, so that a rare category that the sample lacks lets no parameter run off.
+    """
+    weight = np.asarray(data.weight)
+    if (np.count_nonzero(weight, 1) < 4 * _SAMPLE).any():
+        return None
+    rng = np.random.default_rng(0)
+    chosen = [np.sort(rng.choice(np.flatnonzero(row), _SAMPLE, replace=False)) for row in weight]
+    above, both, weight, reference = (
+        np.stack([part[..., kept] for part, kept in zip(np.asarray(whole), chosen, strict=True)])
+        for whole in (*data.patterns, data.weight, data.reference)
+    )
+    weight *= np.asarray(data.weight).sum(1, keepdims=True) / weight.sum(1, keepdims=True)
+    below = (both - above).reshape(len(weight), *data.used.shape, -1)[:, :, 1:]
+    return data._replace(
+        patterns=Patterns(jnp.asarray(above), jnp.asarray(both)),
+        weight=jnp.asarray(weight),
+        reference=jnp.asarray(reference),
+        middle=jnp.asarray(np.einsum("gjkn,gn->gjk", below, weight)),
+        prior_weight=jnp.ones(()),
+    )
+
+
+def evaluate(
+    y: _Table,
+    data: MarginalData,
+    *,
+    curved: bool = True,
+    sum_up: SumUp | None = None,
+) -> tuple[float, _Table, _Table]:
     """Value, first and second derivatives of `density.marginal_log_density`.
 
     Args:
         y: Coordinates, shape (n,).
         data: The patterns, in float64.
-        rough: Whether Berndt's curvature is enough.
+        curved: Whether second derivatives are wanted; they are 0 without it.
+        sum_up: Over patterns and nodes; on nodes that all patterns share without it.
     """
+    light = without_patterns(data)
+    small = _small(jnp.asarray(y), light)
+    at, by_y, value, slope, hessian = (np.array(part) for part in small)
+    sum_up = sum_up or on_shared_nodes
+    sums = [sum_up(seen, group, curved) for seen, group in zip(at, _groups(data), strict=True)]
+    if curved:
+        hessian += np.asarray(_bend(jnp.asarray(y), light, jnp.asarray([s.slope for s in sums])))
+    for seen, of_group in zip(by_y, sums, strict=True):
+        value += of_group.value
+        slope += seen.T @ of_group.slope
+        if curved:
+            hessian += seen.T @ of_group.curvature @ seen
+    return float(value), slope, hessian
 
+
+def without_patterns(data: MarginalData) -> MarginalData:
+    """What the map from the coordinates needs: programs that read it serve any number of rows."""
+    nothing = jnp.zeros((data.weight.shape[0], 0, 0))
+    return data._replace(
+        patterns=Patterns(nothing, nothing),
+        weight=data.weight[:, :0],
+        reference=data.reference[:, :0],
+        nodes=data.nodes[:0],
+    )
+
+
+@jax.jit
+def _small(y: Array, light: MarginalData) -> tuple[Array, Array, Array, Array, Array]:
     def others(point: Array) -> Array:
-        return density.without_patterns(point, data)
+        return density.without_patterns(point, light)
 
     def seen(point: Array) -> Array:
-        return density.seen_by_patterns(point, data)
+        return density.seen_by_patterns(point, light)
 
-    at, by_y = seen(y), jax.jacfwd(seen)(y)
-    value, slope, hessian = others(y), jax.grad(others)(y), jax.hessian(others)(y)
-    sums = [
-        _group(at[g], data, Patterns(data.patterns.above[g], data.patterns.both[g]), g, rough)
-        for g in range(at.shape[0])
-    ]
-    slopes = jnp.stack([group.slope for group in sums])
-    hessian += jax.hessian(lambda point: jnp.sum(slopes * seen(point)))(y)
-    for g, group in enumerate(sums):
-        value += group.value
-        slope += by_y[g].T @ group.slope
-        hessian += by_y[g].T @ group.curvature @ by_y[g]
-    return value, slope, hessian
+    return seen(y), jax.jacfwd(seen)(y), others(y), jax.grad(others)(y), jax.hessian(others)(y)
 
 
-def _group(at: Array, data: MarginalData, patterns: Patterns, g: int, rough: Array) -> Sums:
+@jax.jit
+def _bend(y: Array, light: MarginalData, slopes: Array) -> Array:
+    bent: Array = jax.hessian(
+        lambda point: jnp.sum(slopes * density.seen_by_patterns(point, light))
+    )(y)
+    return bent
+
+
+def _groups(data: MarginalData) -> Iterator[Group]:
+    used = np.asarray(data.used)
+    parts = (data.patterns.above, data.patterns.both, data.weight, data.reference)
+    for above, both, weight, reference in zip(*map(np.asarray, parts), strict=True):
+        yield Group(above, both, weight, reference, used, np.asarray(data.nodes))
+
+
+def on_shared_nodes(at: _Table, group: Group, curved: bool) -> Sums:
     """Sums over one group's patterns, a block at a time so that memory stays bounded."""
-    n, width = data.weight.shape[1], at.size
-    size = _block(n, width * data.nodes.size)
-    weight, reference = data.weight[g], data.reference[g]
-
-    def cut(part: Array) -> Array:
-        return jnp.moveaxis(part.reshape(*part.shape[:-1], n // size, size), -2, 0)
-
-    def add(sums: Sums, block: tuple[Patterns, Array, Array]) -> tuple[Sums, None]:
-        more = _block_sums(at, data, block, rough)
-        return Sums(*(total + part for total, part in zip(sums, more, strict=True))), None
-
-    nothing = Sums(jnp.zeros(()), jnp.zeros(width), jnp.zeros((width, width)))
-    blocks = (Patterns(*map(cut, patterns)), cut(weight), cut(reference))
-    total: Sums = jax.lax.scan(add, nothing, blocks)[0]
-    return total
-
-
-def _block(n: int, row: int) -> int:
-    """The largest power of two that divides n and keeps the table small, at least 4."""
-    size = n & -n
-    while size > 4 and size * row > _TABLE:
-        size //= 2
-    return size
+    tables = _Tables.of(at, group)
+    threads = _THREADS if group.weight.size > _ALONE else 1
+    ends = np.linspace(0, group.weight.size, threads + 1).astype(int).tolist()
+    parts = [group.cut(slice(*pair)) for pair in itertools.pairwise(ends)]
+    of_part = partial(_Totals.of, at, tables, curved)
+    if threads == 1:
+        totals = [of_part(parts[0])]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            totals = list(pool.map(of_part, parts))
+    total = _Totals(*(sum(more[1:], more[0]) for more in zip(*totals, strict=True)))
+    if not curved:
+        return Sums(total.value, total.slope, total.outer)
+    theta = group.nodes[:, None]
+    spread = _second_moments(total.moments, tables.chance, group.nodes, group.used)
+    known = information(total.answers, tables.chance, theta, group.used)
+    return Sums(total.value, total.slope, spread - total.outer - known)
 
 
-def _block_sums(
-    at: Array, data: MarginalData, block: tuple[Patterns, Array, Array], rough: Array
-) -> Sums:
-    (above, both), weight, reference = block
-    n_items, n_cuts = data.used.shape
-    slopes, shifts = jnp.repeat(at[:n_items], n_cuts), at[n_items:]
-    eta = data.nodes[:, None] * slopes - shifts
-    chance = jax.nn.sigmoid(eta)
-    tables = (-jax.nn.softplus(eta), slopes, shifts, density.node_table(data.nodes))
-    share, by_pattern = density.integrate(density.by_node(*tables, Patterns(above, both)))
-    share /= share.sum(0)
-    weighted = share * weight
-    by_cut = above - both * (chance.T @ share)
-    by_slope = above * (data.nodes @ share) - both * ((data.nodes[:, None] * chance).T @ share)
-    score = jnp.concatenate([by_slope.reshape(n_items, n_cuts, -1).sum(1), -by_cut])
+class _Totals(NamedTuple):
+    """Of some patterns: value, slope, and what the curvature is made of.
 
-    def louis() -> Array:
-        chances = chance.T.reshape(n_items, n_cuts, -1, 1)
-        residual = (
-            above.reshape(n_items, n_cuts, 1, -1) - both.reshape(n_items, n_cuts, 1, -1) * chances
-        )
-        by_slope = data.nodes[:, None] * residual.sum(1) - score[:n_items, None]
-        by_cut = -residual.reshape(shifts.size, *by_slope.shape[1:]) - score[n_items:, None]
-        spread = jnp.concatenate([by_slope, by_cut]) * jnp.sqrt(weighted)
-        spread = spread.reshape(at.size, -1)
-        return spread @ spread.T - _information(data, chance, weighted @ both.T)
+    Attributes:
+        value: Weighted sum of log-likelihoods less their references.
+        slope: Sum of scores.
+        outer: Sum of outer products of patterns' scores.
+        answers: Expected answers next to each cut, by node.
+        moments: Second moments of the counts, by node.
+    """
 
-    curvature = jax.lax.cond(rough, lambda: -(score * weight) @ score.T, louis)
-    return Sums(jnp.sum(weight * (by_pattern - reference)), score @ weight, curvature)
+    value: float
+    slope: _Table
+    outer: _Table
+    answers: _Table
+    moments: _Table
+
+    @classmethod
+    def of(cls, at: _Table, tables: "_Tables", curved: bool, group: Group) -> "_Totals":
+        n_items, n_cuts = group.used.shape
+        size = max(_BLOCK // group.nodes.size, 64)
+        value, slope, outer = 0.0, np.zeros(at.size), np.zeros((at.size, at.size))
+        answers = np.zeros(tables.chance.shape)
+        moments = np.zeros((curved * group.nodes.size, *2 * [n_items * (n_cuts + 1)]))
+        for begin in range(0, group.weight.size, size):
+            part = group.cut(slice(begin, begin + size))
+            reached, share, by_pattern, score = _block(at, part, tables)
+            value += float(part.weight @ (by_pattern - part.reference))
+            slope += score @ part.weight
+            if curved:
+                scaled = score * np.sqrt(part.weight)
+                outer += scaled @ scaled.T
+                share *= part.weight
+                answers[reached] += share @ part.both.T
+                _add_moments(moments, part.counts(), reached, share)
+        return cls(value, slope, outer, answers, moments)
 
 
-def _information(data: MarginalData, chance: Array, answers: Array) -> Array:
-    """Expected information of the complete data; ``answers`` by node and cut."""
-    n_items, n_cuts = data.used.shape
-    variance = answers * chance * (1 - chance)
-    item = jnp.repeat(jnp.eye(n_items), n_cuts, axis=1)
-    by_slope = item @ (data.nodes**2 @ variance)
-    across = -item * (data.nodes @ variance)
-    return jnp.block([[jnp.diag(by_slope), across], [across.T, jnp.diag(variance.sum(0))]])
+class _Tables(NamedTuple):
+    """What does not depend on the patterns, by node and cut, and the slope of each cut's item."""
+
+    softplus: _Table
+    chance: _Table
+    with_node: _Table
+    slopes: _Table
+    log_weight: _Table
+
+    @classmethod
+    def of(cls, at: _Table, group: Group) -> "_Tables":
+        n_items, n_cuts = group.used.shape
+        slopes, theta = np.repeat(at[:n_items], n_cuts), group.nodes[:, None]
+        eta = theta * slopes - at[n_items:]
+        small = np.exp(-np.abs(eta))
+        chance = np.where(eta > 0, 1.0, small) / (1.0 + small)
+        softplus = np.maximum(eta, 0.0) + np.log1p(small)
+        return cls(softplus, chance, theta * chance, slopes, _log_weight(group.nodes))
+
+
+def _block(at: _Table, part: Group, tables: _Tables) -> tuple[slice, _Table, _Table, _Table]:
+    """Nodes that the patterns reach, their density there, log-likelihoods, (n,), and scores."""
+    n_items, n_cuts = part.used.shape
+    joint = tables.softplus @ -part.both
+    joint += np.multiply.outer(part.nodes, tables.slopes @ part.above)
+    joint += tables.log_weight[:, None]
+    top = joint.max(0)
+    joint -= top
+    there = np.flatnonzero(joint.max(1) > _LOG_NO_SHARE)
+    reached = slice(there[0], there[-1] + 1)
+    share = np.exp(joint[reached])
+    total = share.sum(0)
+    share /= total
+    by_pattern = top + np.log(total) - at[n_items:] @ part.above
+    by_cut = part.above - part.both * (tables.chance[reached].T @ share)
+    by_slope = part.above * (part.nodes[reached] @ share)
+    by_slope -= part.both * (tables.with_node[reached].T @ share)
+    of_item = by_slope.reshape(n_items, n_cuts, -1).sum(1)
+    return reached, share, by_pattern, np.concatenate([of_item, -by_cut])
+
+
+def _log_weight(theta: _Table) -> _Table:
+    log_weight = -0.5 * theta**2
+    normalised: _Table = log_weight - np.log(np.exp(log_weight).sum())
+    return normalised
+
+
+def _add_moments(moments: _Table, counts: _Table, reached: slice, weighted: _Table) -> None:
+    """Add second moments of the counts at each node that the patterns reach."""
+    for q, root in enumerate(np.sqrt(weighted), start=reached.start):
+        scaled = counts * root
+        moments[q] += scaled @ scaled.T
+
+
+def _second_moments(
+    moments: _Table, chance: _Table, theta: _Table, used: NDArray[np.bool_]
+) -> _Table:
+    """Second moments of the scores from those of the counts, summed over nodes."""
+    n_items, n_cuts = used.shape
+    width = n_items * n_cuts
+    by_cut = np.zeros((width, width))
+    by_both = np.zeros((n_items, width))
+    by_slope = np.zeros((n_items, n_items))
+    for q, table in enumerate(moments):
+        own = (chance[q].reshape(n_items, n_cuts), used)
+        half = _residual(table.reshape(n_items, n_cuts + 1, -1), *own).reshape(width, -1)
+        whole = _residual(half.T.reshape(n_items, n_cuts + 1, -1), *own).reshape(width, width)
+        of_item = whole.reshape(n_items, n_cuts, width).sum(1)
+        by_cut += whole
+        by_both -= theta[q] * of_item
+        by_slope += theta[q] ** 2 * of_item.reshape(n_items, n_items, n_cuts).sum(2)
+    return np.block([[by_slope, by_both], [by_both.T, by_cut]])
+
+
+def _residual(counts: _Table, chance: _Table, used: NDArray[np.bool_]) -> _Table:
+    """Answers above each cut less those expected, from counts, (n_items, n_categories, n)."""
+    above = (used * (1.0 - chance))[:, :, None] * counts[:, 1:]
+    left: _Table = above - (used * chance)[:, :, None] * counts[:, :-1]
+    return left

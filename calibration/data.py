@@ -109,7 +109,7 @@ class Responses:
             np.add.at(counts[:, j], (who, np.searchsorted(categories[j], values)), weights[rows])
         by_name = groups or {}
         labels = np.array([by_name.get(name, 0) for name in person_names.tolist()], np.int64)
-        return _checked(family, order, categories, counts, person_names.tolist(), labels)
+        return _checked(family, order, categories, counts, person_names, labels)
 
     @classmethod
     def from_matrix(
@@ -142,24 +142,25 @@ class Responses:
                 f"{family}: {labels.size} rows but groups of shape {np.shape(groups)}: "
                 "give one group per row"
             )
-        rows, columns = np.nonzero(~np.isnan(table))
-        by_name = (
-            None
-            if groups is None
-            else dict(zip(labels.tolist(), np.asarray(groups, np.int64).tolist(), strict=True))
+        _refuse_unknown(reversed_items, items, "reversed_items")
+        _refuse_duplicates(items)
+        given = ~np.isnan(table)
+        _refuse_fractions(table, given, items, labels)
+        answered = given.any(1)
+        _refuse_lone(family, labels[answered])
+        low, high = scale or _seen_range(table[given])
+        turned = np.isin(np.asarray(items), np.asarray(reversed_items, str))
+        keyed = np.where(turned, low + high - table, table)
+        seen = [np.unique(keyed[given[:, j], j]) for j in range(len(items))]
+        categories = tuple(map(_named_categories, items, seen))
+        counts = np.zeros((*table.shape, max(map(len, categories), default=0)), np.int64)
+        for j, values in enumerate(seen):
+            rows = np.flatnonzero(given[:, j])
+            counts[rows, j, np.searchsorted(values, keyed[rows, j])] = 1
+        by_row = np.zeros(labels.size) if groups is None else groups
+        return _checked(
+            family, tuple(items), categories, counts, labels, np.asarray(by_row, np.int64)
         )
-        responses = cls.from_columns(
-            family,
-            labels[rows],
-            np.asarray(items)[columns],
-            table[rows, columns],
-            items=items,
-            reversed_items=reversed_items,
-            scale=scale,
-            groups=by_name,
-        )
-        silent = np.setdiff1d(labels, responses.respondents)
-        return responses if silent.size == 0 else _with_note(responses, _silent_note(silent))
 
     def regrouped(self, groups: ArrayLike) -> "Responses":
         """The same responses with other groups.
@@ -218,11 +219,27 @@ def _whole_grades(respondent: _Column, item: _Column, grade: _Column) -> NDArray
     bad = np.flatnonzero(~np.isfinite(numbers) | (numbers != np.round(numbers)))
     if bad.size:
         row = int(bad[0])
-        raise InvalidGradeError(
-            f"item {item[row]}, respondent {respondent[row]}: grade {grade[row]} is not a whole "
-            "number: leave the row out where the answer is missing"
-        )
+        raise _fraction(item[row], respondent[row], grade[row])
     return numbers.astype(np.int64)
+
+
+def _refuse_fractions(
+    table: NDArray[np.float64],
+    given: NDArray[np.bool_],
+    items: Sequence[str],
+    respondents: NDArray[np.str_],
+) -> None:
+    bad = np.argwhere(given & (~np.isfinite(table) | (table != np.round(table))))
+    if bad.size:
+        row, column = bad[0]
+        raise _fraction(items[column], respondents[row], table[row, column])
+
+
+def _fraction(item: object, respondent: object, grade: object) -> InvalidGradeError:
+    return InvalidGradeError(
+        f"item {item}, respondent {respondent}: grade {grade} is not a whole number: leave the "
+        "row out where the answer is missing"
+    )
 
 
 def _weights(count: ArrayLike | None, size: int) -> NDArray[np.int64]:
@@ -238,7 +255,7 @@ def _weights(count: ArrayLike | None, size: int) -> NDArray[np.int64]:
     return weights.astype(np.int64)
 
 
-def _seen_range(grades: NDArray[np.int64]) -> tuple[int, int]:
+def _seen_range(grades: NDArray[Any]) -> tuple[int, int]:
     return (int(grades.min()), int(grades.max())) if grades.size else (0, 0)
 
 
@@ -271,14 +288,17 @@ def _keyed(grades: NDArray[np.int64], span: int, turned: bool) -> NDArray[np.int
 def _categories(
     item: str, grades: NDArray[np.int64], weights: NDArray[np.int64]
 ) -> tuple[int, ...]:
-    seen = np.unique(grades[weights > 0])
+    return _named_categories(item, np.unique(grades[weights > 0]))
+
+
+def _named_categories(item: str, seen: NDArray[Any]) -> tuple[int, ...]:
     match seen.size:
         case 0:
             raise UnknownItemError(f"item {item} has no answer at all: leave it out of the family")
         case 1:
             raise ConstantItemError(
-                f"item {item}: every answer is {seen[0]}, so it tells nobody apart: leave it out "
-                "of the family"
+                f"item {item}: every answer is {int(seen[0])}, so it tells nobody apart: leave it "
+                "out of the family"
             )
         case _:
             return tuple(int(value) for value in seen)
@@ -289,7 +309,7 @@ def _checked(
     items: tuple[str, ...],
     categories: tuple[tuple[int, ...], ...],
     counts: NDArray[np.int64],
-    respondents: list[str],
+    names: NDArray[np.str_],
     groups: NDArray[np.int64],
 ) -> Responses:
     answered = counts.sum((1, 2)) > 0
@@ -301,7 +321,6 @@ def _checked(
         raise TooFewItemsError(
             f"{family}: one item ({items[0]}) answered once by each respondent: add an item"
         )
-    names = np.array(respondents)
     notes = (
         *_notes(items, categories, counts[answered]),
         *oddities(items, categories, counts[answered], names[answered]),
@@ -339,18 +358,6 @@ def _notes(
         f"items {items[i]} and {items[j]} have equal answers: discriminations are overstated"
         for i in range(len(items))
         for j in range(i + 1, len(items))
-        if np.array_equal(counts[:, i], counts[:, j])
+        if np.array_equal(used[i], used[j]) and np.array_equal(counts[:, i], counts[:, j])
     ]
     return tuple(lines)
-
-
-def _with_note(responses: Responses, note: str) -> Responses:
-    return Responses(
-        responses.family,
-        responses.items,
-        responses.categories,
-        responses.counts,
-        responses.respondents,
-        responses.groups,
-        (*responses.notes, note),
-    )

@@ -31,6 +31,10 @@ LOG_SIGMA_GRID = LOG_SIGMA_CENTRE + LOG_SIGMA_SD * np.linspace(-4.0, 4.0, 48)
 LOG_SIGMA_WEIGHTS = -0.5 * np.linspace(-4.0, 4.0, 48) ** 2
 
 
+_BLOCK = 4096
+"""Patterns at once where there are more: what stays in a core's cache."""
+
+
 class Items(NamedTuple):
     """Item coordinates: log a (n_items,), lowest cut (n_items,), log gaps (n_items, n_cuts - 1)."""
 
@@ -312,18 +316,35 @@ def _total(
 def _total_forward(
     tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
 ) -> tuple[Array, tuple[tuple[Array, Array, Array, Array], Patterns, Array]]:
+    n = weight.size
+    size = min(n & -n, _BLOCK) if n > _BLOCK else n
+
+    def add(sums: Any, begin: Array) -> tuple[Any, None]:  # noqa: ANN401  # a tree of arrays
+        def cut(part: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(part, begin, size, -1)
+
+        more = _block(tables, Patterns(*map(cut, patterns)), cut(weight), cut(reference))
+        return jax.tree.map(jnp.add, sums, more), None
+
+    nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, tables)
+    (total, slope), _ = jax.lax.scan(add, nothing, jnp.arange(0, n, size))
+    return total, (slope, patterns, weight)
+
+
+def _block(
+    tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
+) -> tuple[Array, tuple[Array, Array, Array, Array]]:
     softplus, slopes, cuts, at = tables
     share, by_pattern = integrate(by_node(softplus, slopes, cuts, at, patterns))
     total = jnp.sum((weight * (by_pattern - reference)).astype(float))
     weighted = share * (weight / share.sum(0))
     slopes_above = slopes @ patterns.above
-    slope = (
+    return total, (
         weighted @ patterns.both.T,
         patterns.above @ (at[0] @ weighted),
         -(patterns.above @ weight.astype(slopes.dtype)),
         jnp.stack([weighted @ slopes_above, weighted.sum(1)]),
     )
-    return total, (slope, patterns, weight)
 
 
 def _total_backward(

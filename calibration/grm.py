@@ -2,8 +2,9 @@
 
 Which coordinates are sampled follows from the data's shape. Up to `FEW_RESPONDENTS` respondents,
 theta is sampled with the items, on the scale of its own sample. With more, theta is integrated
-out on fixed nodes, equal answer patterns are counted once, and theta's posterior is worked out
-afterwards from the draws of the items. The model is the same.
+out. Where each gave many answers (`layout.many_answers`), that is done on nodes of each one's own,
+and theta is drawn afterwards for each draw of the items; else it is done on fixed nodes, equal
+answer patterns counted once, and theta's posterior is worked out afterwards. The model is the same.
 """
 
 import time
@@ -17,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import coordinates, density, layout, nuts, scores, summaries
+from calibration import adaptive_density, coordinates, density, layout, nuts, scores, summaries
 from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError
-from calibration.layout import used_cuts
+from calibration.layout import many_answers, used_cuts
 from calibration.newton import LogDensity, Mode, find_mode
 from calibration.results import (
     Diagnostics,
@@ -41,6 +42,7 @@ _MANY_ANSWERS = 64  # per respondent
 _ACCEPT_OF_MANY_ANSWERS, _DEPTH_OF_MANY_ANSWERS = 0.9, 3
 _FLOAT32_ANSWERS = 64  # per respondent: beyond, a log-likelihood is too large for its digits
 _SCORING_DRAWS = 200
+_COLUMNS = 256  # of draws that are summed up at once: thousands of respondents are no copy of all
 _OF_ITEMS = ("discrimination", "thresholds")
 _Report = Callable[[Progress], None]
 
@@ -97,7 +99,10 @@ def _posterior(responses: Responses, seed: int, settings: SamplerSettings, repor
     few = responses.n_respondents <= FEW_RESPONDENTS
     if settings.draws is None:
         settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
-    drawn = (_sample_jointly if few else _sample_items)(responses, seed, settings, report)
+    sample = (
+        _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
+    )
+    drawn = sample(responses, seed, settings, report)
     draws = _named_draws(responses, drawn, seed)
     estimates, worst = estimate_items(responses, draws)
     theta = _theta(responses, draws)
@@ -198,6 +203,22 @@ def _sample_items(
     chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), None, mode)
+
+
+def _sample_narrow(
+    responses: Responses, seed: int, settings: SamplerSettings, report: _Report
+) -> _Draws:
+    everyone = np.ones(responses.n_respondents, bool)
+    data = marginal_data(responses, [everyone], prior_weight=1.0)
+    used = np.asarray(data.used)
+    find = partial(find_marginal_mode, responses)
+    mode = _mode(find, start_items(responses), data, responses, report)
+    scale = nuts.whitening(mode.hessian)
+    own = adaptive_density.lay_out(responses, data, mode.y, scale)
+    chains = _chains(adaptive_density.log_density, mode, own, (seed, settings), responses, report)
+    log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
+    theta = adaptive_density.draw_theta(chains.y, own, seed, responses.n_respondents)
+    return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), theta, mode)
 
 
 def _trimmed(data: density.MarginalData) -> density.MarginalData:
@@ -380,10 +401,15 @@ def estimate_items(
     """Summaries of a and b, and the worst figures over everything that was drawn."""
     cuts = [len(observed) - 1 for observed in responses.categories]
     used = used_cuts(responses.categories, draws["thresholds"].shape[3])
-    others = [_columns(values) for name, values in draws.items() if name not in _OF_ITEMS]
     known = summaries.figures(
-        np.concatenate([draws["discrimination"], draws["thresholds"][:, :, used], *others], 2)
+        np.concatenate([draws["discrimination"], draws["thresholds"][:, :, used]], 2)
     )
+    others = [
+        summaries.convergence(_columns(values)[:, :, first : first + _COLUMNS])
+        for name, values in draws.items()
+        if name not in _OF_ITEMS
+        for first in range(0, _columns(values).shape[2], _COLUMNS)
+    ]
     first = len(cuts) + np.concatenate([[0], np.cumsum(cuts)])
     estimates = tuple(
         ItemEstimate(
@@ -397,7 +423,7 @@ def estimate_items(
             zip(responses.items, responses.categories, strict=True)
         )
     )
-    return estimates, summaries.worst_of(known)
+    return estimates, summaries.worst([summaries.worst_of(known), *others])
 
 
 def diagnose(

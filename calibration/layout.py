@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.data import Responses
+from calibration.distinct import distinct_rows
 
 THETA_LIMIT = 6.0
+MANY_ANSWERS = 64
 _LOGISTIC_VARIANCE = 1.7**2  # of the normal that a logistic curve resembles
 
 
@@ -52,11 +54,15 @@ def pattern_counts(responses: Responses, rows: NDArray[np.bool_], size: int) -> 
 def distinct_patterns(
     counts: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Distinct rows and how many respondents share each."""
-    flat = np.ascontiguousarray(counts.reshape(counts.shape[0], -1))
-    view = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
-    _, first, weight = np.unique(view, return_index=True, return_counts=True)
-    return counts[first], weight.astype(np.float64)
+    """Distinct rows and how many respondents share each.
+
+    In order of the mean category, so that rows that lie together have like traits.
+    """
+    found = distinct_rows(counts)
+    patterns = counts[found.first]
+    place = (patterns @ np.arange(counts.shape[2])).sum(1)
+    order = np.argsort(place / np.maximum(patterns.sum((1, 2)), 1), kind="stable")
+    return patterns[order], found.often[order].astype(np.float64)
 
 
 def padded_size(n: int) -> int:
@@ -73,6 +79,15 @@ def shared_size(n: int) -> int:
 def used_cuts(categories: tuple[tuple[int, ...], ...], n_cuts: int) -> NDArray[np.bool_]:
     """Which of the padded cuts each item has, shape (n_items, n_cuts)."""
     return np.arange(n_cuts) < np.array([len(observed) - 1 for observed in categories])[:, None]
+
+
+def many_answers(responses: Responses) -> bool:
+    """Whether the typical respondent's posterior of theta is narrow and near normal.
+
+    With 64 answers its sd is about a fifth of the population's or less: nodes for everyone would
+    be over a hundred, and single precision no longer holds a log-likelihood.
+    """
+    return bool(np.median(responses.counts.sum((1, 2))) > MANY_ANSWERS)
 
 
 def theta_nodes(

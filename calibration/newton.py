@@ -1,8 +1,8 @@
 """Damped Newton to a mode. The objective is compiled, the search is NumPy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -15,12 +15,12 @@ from calibration.errors import NotConvergedError
 
 Data = Any  # a pytree of arrays, which JAX cannot type further
 LogDensity = Callable[[Array, Data], Array]
-Evaluate = Callable[..., tuple[Array, Array, Array]]
-"""Value, slope and curvature from (y, data, rough=): rough allows a cheap estimate of the last."""
+Evaluate = Callable[..., tuple[Any, Any, Any]]
+"""Value, slope and curvature from (y, data); with ``curved=False`` the last is not wanted."""
 _BATCH = 8
 _LONGEST = 2.0  # step of a coordinate; they are logs and cut points
 _FLAT = 1e-3  # curvature of a direction that has no top: its standard error would be above 30
-_GAIN = 0.5  # of the slope that a step by an estimated curvature must take away
+_WORSE = 10.0  # than the least slope so far: the search by slopes alone has lost its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +64,68 @@ def find_mode(
     Raises:
         NotConvergedError: No mode within the steps.
     """
-    exact = partial(evaluate or _differentiated(log_density), rough=False)
-    steps = 0
-    if evaluate is not None:
-        near = _climb(partial(evaluate, rough=True), data, start, tolerance, max_iterations, _GAIN)
-        start, steps = near.y, near.iterations
-    mode = _climb(exact, data, start, tolerance, max_iterations - steps, np.inf)
+    look = evaluate or _differentiated(log_density)
+    mode = _climb(look, data, start, tolerance, max_iterations)
     flat = np.linalg.eigvalsh(-mode.hessian)[0] < _FLAT
     if mode.gradient_max < tolerance and not flat:
-        return replace(mode, iterations=steps + mode.iterations)
+        return mode
     raise NotConvergedError(
-        f"no mode after {steps + mode.iterations} Newton steps (slope {mode.gradient_max:.1e}): a "
+        f"no mode after {mode.iterations} Newton steps (slope {mode.gradient_max:.1e}): a "
         "parameter runs off without end, as where two items are equal, one is keyed the other "
         "way, or a category holds too few answers"
     )
+
+
+def approach(
+    evaluate: Evaluate, near: Mode, data: Data, *, tolerance: float = 1e-6, max_steps: int = 60
+) -> tuple[NDArray[np.float64], int]:
+    """Go from the mode of like data towards this data's by slopes alone.
+
+    BFGS (Nocedal & Wright 2006, 6.1) from the like data's curvature. Ends where the slope is
+    within the tolerance, or where steps no longer lessen it.
+
+    Args:
+        evaluate: Of the density.
+        near: Of the like data.
+        data: This data.
+        tolerance: Length of slope, in units of its standard error.
+        max_steps: Slopes that are taken at most.
+
+    Returns:
+        The point with the least slope, and the slopes taken.
+    """
+    inverse: NDArray[np.float64] = np.linalg.inv(-near.hessian).astype(np.float64)
+    y, gradient = near.y, evaluate(near.y, data, curved=False)[1]
+    best, least = y, np.inf
+    taken = 1
+    while taken < max_steps:
+        step = inverse @ gradient
+        slope = float(np.sqrt(max(gradient @ step, 0.0)))
+        if slope < least:
+            best, least = y, slope
+        if slope < tolerance or slope > _WORSE * least or np.abs(step).max() > _LONGEST:
+            break
+        y = y + step
+        before, gradient = gradient, evaluate(y, data, curved=False)[1]
+        taken += 1
+        inverse = _updated(inverse, step, before - gradient)
+    return best, taken
+
+
+def _updated(
+    inverse: NDArray[np.float64], step: NDArray[np.float64], change: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The inverse curvature that turns the slope's change into the step it came from."""
+    along = float(step @ change)
+    if along <= 0:
+        return inverse
+    turned = inverse @ change
+    updated: NDArray[np.float64] = (
+        inverse
+        + (1.0 + change @ turned / along) * np.outer(step, step) / along
+        - (np.outer(turned, step) + np.outer(step, turned)) / along
+    )
+    return updated
 
 
 def second_derivatives(
@@ -93,26 +141,23 @@ def _climb(
     start: NDArray[np.float64],
     tolerance: float,
     max_iterations: int,
-    gain: float,
 ) -> Mode:
-    """Newton steps until the slope is small, or a step leaves more than ``gain`` of it."""
-    y, before = start, np.inf
+    """Newton steps until the slope is small."""
+    y = start
     value, gradient, hessian = _numbers(look(y, data))
     for iteration in range(max_iterations + 1):
         step, slope = _newton_step(gradient, hessian)
-        done = slope < tolerance or slope > gain * before or iteration == max_iterations
+        done = slope < tolerance or iteration == max_iterations
         reached = None if done else _advance(look, data, y, step, value)
         if reached is None:
             break
-        before = slope
         y, value, gradient, hessian = reached
     return Mode(y, value, hessian, slope, iteration)
 
 
 @lru_cache(maxsize=32)
 def _differentiated(log_density: LogDensity) -> Evaluate:
-    def evaluate(y: Array, data: Data, *, rough: bool = False) -> tuple[Array, Array, Array]:
-        del rough  # there is nothing cheaper
+    def evaluate(y: Array, data: Data) -> tuple[Array, Array, Array]:
 
         def with_value(point: Array) -> tuple[Array, Array]:
             value, slope = jax.value_and_grad(log_density)(point, data)

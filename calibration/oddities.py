@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.distinct import distinct_rows
+
 _SAME_ANSWERS = 20  # so many equal ordered answers are hardly chance
 _FEW = 0.05
 
@@ -72,9 +74,8 @@ def _equal_respondents(counts: NDArray[np.int64], respondents: NDArray[np.str_])
     rows = np.flatnonzero(counts.sum((1, 2)) >= _SAME_ANSWERS)
     if rows.size < 2:
         return []
-    flat = counts[rows].reshape(rows.size, -1)
-    _, inverse, often = np.unique(flat, axis=0, return_inverse=True, return_counts=True)
-    equal = rows[often[inverse.ravel()] > 1]
+    found = distinct_rows(counts[rows])
+    equal = rows[found.often[found.kind] > 1]
     if not equal.size:
         return []
     shown = first_names(respondents[equal])

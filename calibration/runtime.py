@@ -17,7 +17,9 @@ _SMALL_LOOP_BYTES = 1 << 20
 def configure(*, cache_dir: Path | str | None = None, host_devices: int = 4) -> None:
     """Use float64, one host device per chain, and a cache of compiled programs on disk.
 
-    Call it once, before anything imports JAX; a second call with equal settings changes nothing.
+    Call it once, before anything imports JAX, and best before NumPy, whose matrix products then
+    keep to one thread each: spread over more, the small ones of maximum likelihood take several
+    times as long on a busy machine. A second call with equal settings changes nothing.
 
     Args:
         cache_dir: Folder of the persistent compile cache; None for no cache on disk.
@@ -28,6 +30,9 @@ def configure(*, cache_dir: Path | str | None = None, host_devices: int = 4) -> 
     """
     if host_devices < 1:
         raise SettingError(f"host_devices = {host_devices}: give 1 or more")
+    if "numpy" not in sys.modules:
+        # The sums are spread over threads; a product that is spread again waits for itself.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "jax" not in sys.modules:
         flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag]
         kept = [flag for flag in flags if not flag.startswith(_DEVICES_FLAG)]

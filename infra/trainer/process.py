@@ -85,7 +85,11 @@ class ProcessTrainer:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_FRAME_LIMIT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={
+                    "OPENBLAS_NUM_THREADS": "1",  # see calibration.configure
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                },
                 start_new_session=True,
             )
         return self._process

@@ -73,13 +73,15 @@ def test_the_same_seed_gives_the_same_numbers(smoke: Responses, short: SamplerSe
     assert first.estimates != other.estimates
 
 
-def test_both_ways_of_sampling_give_one_posterior(
-    smoke: Responses, smoke_fit: Fit, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("own_nodes", [True, False])
+def test_all_ways_of_sampling_give_one_posterior(
+    smoke: Responses, smoke_fit: Fit, monkeypatch: pytest.MonkeyPatch, own_nodes: bool
 ) -> None:
     monkeypatch.setattr(grm, "FEW_RESPONDENTS", 1)
+    monkeypatch.setattr(layout, "MANY_ANSWERS", 64 if own_nodes else 1_000_000)
     settings = SamplerSettings(chains=2, warmup=100, draws=400)
     integrated = grm.fit(smoke, seed=5, sampler=settings)
-    assert "theta" not in integrated.draws
+    assert ("theta" in integrated.draws) == own_nodes
     assert integrated.diagnostics.divergences == 0
     for name in ("discrimination", "thresholds", "log_discrimination_sd"):
         sampled, other = (

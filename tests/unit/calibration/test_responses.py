@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from calibration import distinct
 from calibration.data import Responses
 from calibration.errors import (
     ConstantItemError,
@@ -93,3 +94,44 @@ def test_regrouping_wants_one_group_per_respondent() -> None:
     assert responses.regrouped(["west", "east"]).groups.tolist() == [1, 0]
     with pytest.raises(ShapeError, match="2 respondents"):
         responses.regrouped([1])
+
+
+def test_a_matrix_is_counted_as_its_long_columns_are() -> None:
+    rng = np.random.default_rng(3)
+    table = rng.integers(1, 6, (60, 4)).astype(float)
+    table[rng.random((60, 4)) < 0.2] = np.nan
+    table[7] = np.nan
+    items = ["d", "a", "c", "b"]
+    rows, columns = np.nonzero(~np.isnan(table))
+    names = np.array([f"{row:02d}" for row in range(60)])
+    groups = rng.integers(0, 3, 60)
+    wide = Responses.from_matrix("f", table, items=items, reversed_items=["a"], groups=groups)
+    long = Responses.from_columns(
+        "f",
+        names[rows],
+        np.array(items)[columns],
+        table[rows, columns],
+        items=items,
+        reversed_items=["a"],
+        groups=dict(zip(names.tolist(), groups.tolist(), strict=True)),
+    )
+    assert wide.respondents == long.respondents
+    assert wide.categories == long.categories
+    np.testing.assert_array_equal(wide.counts, long.counts)
+    np.testing.assert_array_equal(wide.groups, long.groups)
+    assert wide.notes == (*long.notes, "1 respondents without an answer left out: 07")
+
+
+def test_equal_rows_are_found_also_where_hashes_collide(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (200, 3, 2))
+    found = distinct.distinct_rows(rows)
+
+    class Colliding:
+        def integers(self, *_: object) -> np.ndarray:
+            return np.zeros(6, np.uint64)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda _: Colliding())
+    for by in (found, distinct.distinct_rows(rows)):
+        np.testing.assert_array_equal(rows[by.first][by.kind], rows)
+        assert by.first.size == len(np.unique(rows.reshape(200, -1), axis=0))
+        assert by.often.sum() == 200

@@ -1,0 +1,116 @@
+"""Respondents with many answers each: nodes of their own instead of nodes for everyone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calibration import adaptive, adaptive_density, curvature, density, grm, layout, scores
+from calibration.adaptive_density import OwnNodes
+from calibration.data import Responses
+from calibration.density import MarginalData
+from calibration.newton import Mode
+from calibration.nuts import whitening
+
+CUTS = (np.array([-1.0, 0.0, 1.2]), np.array([0.4]), np.array([-1.5, 0.5]))
+
+
+def many(n: int, answers: int, seed: int = 0) -> Responses:
+    """Three items of different categories; one respondent far out, one with a single answer."""
+    rng = np.random.default_rng(seed)
+    theta = rng.standard_normal(n)
+    theta[0] = -5.0
+    rows = []
+    for j, cuts in enumerate(CUTS):
+        times = rng.poisson(answers, n)
+        times[1] = j == 0
+        eta = (0.9 + 0.4 * j) * (theta[:, None] - cuts)
+        reached = np.concatenate(
+            [np.ones((n, 1)), 1 / (1 + np.exp(-eta)), np.zeros((n, 1))], axis=1
+        )
+        counts = rng.multinomial(times, -np.diff(reached, axis=1))
+        rows += [(i, f"i{j}", k, counts[i, k]) for i in range(n) for k in range(len(cuts) + 1)]
+    who, item, grade, count = zip(*rows, strict=True)
+    return Responses.from_columns("f", who, item, grade, count=np.array(count))
+
+
+@pytest.fixture(scope="module")
+def responses() -> Responses:
+    return many(120, 40)
+
+
+@pytest.fixture(scope="module")
+def data(responses: Responses) -> MarginalData:
+    everyone = np.ones(responses.n_respondents, bool)
+    return grm.marginal_data(responses, [everyone], prior_weight=1.0)
+
+
+@pytest.fixture(scope="module")
+def mode(responses: Responses, data: MarginalData) -> Mode:
+    assert layout.many_answers(responses)
+    return curvature.find_marginal_mode(responses, grm.start_items(responses), data)
+
+
+@pytest.fixture(scope="module")
+def own(responses: Responses, data: MarginalData, mode: Mode) -> OwnNodes:
+    return adaptive_density.lay_out(responses, data, mode.y, whitening(mode.hessian))
+
+
+def test_own_nodes_integrate_as_nodes_for_everyone_do(data: MarginalData, mode: Mode) -> None:
+    fine = data._replace(nodes=jnp.linspace(-9.0, 9.0, 1801))
+    off = mode.y + 0.1 * np.random.default_rng(2).standard_normal(mode.y.size)
+    for y in (mode.y, off):
+        ours = curvature.evaluate(y, data, sum_up=adaptive.sum_up)
+        plain = curvature.evaluate(y, fine)
+        assert ours[0] == pytest.approx(plain[0], abs=1e-4)
+        np.testing.assert_allclose(ours[1], plain[1], atol=1e-3)
+        np.testing.assert_allclose(ours[2], plain[2], atol=1e-5 * np.abs(plain[2]).max())
+
+
+def test_the_mode_of_theta_is_found_from_any_distance() -> None:
+    n = 400
+    rng = np.random.default_rng(0)
+    at = np.array([8.0, 3.0])
+    above = np.stack([rng.choice([0.0, 5000.0], n), rng.choice([0.0, 1.0, 9.0], n)])
+    both = above + np.stack([rng.choice([0.0, 5000.0], n), rng.choice([0.0, 1.0], n)])
+    group = adaptive.Group(above, both, np.ones(n), np.zeros(n), np.ones((1, 2), bool), np.zeros(0))
+    at = np.array([8.0, 2.0, 30.0])
+    theta, sd = adaptive.located(at, group)
+    step = 1e-4 * sd
+    around = adaptive.log_joint(at, group, np.stack([theta - step, theta, theta + step]))
+    slope = (around[2] - around[0]) / (2 * step)
+    np.testing.assert_allclose(slope * sd, 0.0, atol=1e-3)
+
+
+def test_the_sampled_density_is_the_exact_one_in_single_precision(
+    data: MarginalData, mode: Mode, own: OwnNodes
+) -> None:
+    scale = whitening(mode.hessian)
+    of = jax.jit(jax.value_and_grad(adaptive_density.log_density))
+    base = float(of(jnp.asarray(mode.y), own)[0])
+    for z in np.random.default_rng(3).standard_normal((6, mode.y.size)):
+        y = mode.y + 1.5 * scale @ z
+        value, slope = of(jnp.asarray(y), own)
+        exact = curvature.evaluate(y, data, sum_up=adaptive.sum_up)
+        assert float(value) - base == pytest.approx(exact[0] - mode.value, abs=0.05)
+        np.testing.assert_allclose(scale.T @ np.asarray(slope), scale.T @ exact[1], atol=0.05)
+
+
+def test_theta_is_drawn_from_its_posterior(responses: Responses, mode: Mode, own: OwnNodes) -> None:
+    """At items that stay where they are, against quadrature; the one far out included."""
+    y = np.tile(mode.y + 0.5 * whitening(mode.hessian)[:, 0], (4, 4000, 1))
+    drawn = adaptive_density.draw_theta(y, own, 1, responses.n_respondents)
+    a, c = (np.asarray(part)[0] for part in density.group_estimates(y[0, 0], own.rest)[2:])
+    nodes = np.linspace(-9, 9, 3601)
+    at = scores.integrate(responses, a, c / a[:, None], nodes)
+    error = (drawn.mean((0, 1)) - at.mean) / at.sd
+    assert np.abs(error).max() < 5 / np.sqrt(16_000 / 2)
+    np.testing.assert_allclose(drawn.std((0, 1)), at.sd, rtol=0.06)
+    repeated = (np.diff(drawn, axis=1) == 0).mean((0, 1))
+    assert repeated.mean() < 0.05
+
+
+def test_the_typical_respondent_decides() -> None:
+    few = many(120, 20)
+    assert not layout.many_answers(few)
+    assert layout.many_answers(many(120, 23))
