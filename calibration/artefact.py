@@ -18,7 +18,10 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class SummaryRecord(_Frozen):
-    """One parameter; the last three are null for maximum likelihood, which has no chains."""
+    """One parameter; figures of chains are null for maximum likelihood, which has none.
+
+    ``mcse``, the Monte Carlo standard error of the mean, is null in files of before it was kept.
+    """
 
     mean: float
     sd: Positive
@@ -26,6 +29,7 @@ class SummaryRecord(_Frozen):
     r_hat: float | None
     ess_bulk: float | None
     ess_tail: float | None
+    mcse: float | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 
 from calibration import coordinates, curvature, density, grm, layout, scores
@@ -140,7 +141,8 @@ def smoothed(log_likelihood: _Table, log_weight: _Table | None = None) -> tuple[
 
 def _log_sum(table: _Table) -> _Table:
     top = table.max(-1)
-    return top + np.log(np.exp(table - top[..., None]).sum(-1))
+    total: _Table = top + np.log(np.exp(table - top[..., None]).sum(-1))
+    return total
 
 
 def _row(model: Model, left: _Left, reference: _Left, chosen: NDArray[np.int64]) -> Loo:
@@ -204,12 +206,13 @@ def _equal_slopes(
     It is the graded response model's density on a plane, so nothing new is compiled.
     """
     data, through = _restricted(responses)
+    onto = jnp.asarray(through)
 
     def evaluate(
-        y: _Table, data: density.MarginalData, *, rough: bool
-    ) -> tuple[float, _Table, _Table]:
+        y: Array, data: density.MarginalData, *, rough: bool
+    ) -> tuple[Array, Array, Array]:
         value, slope, hessian = curvature.evaluate(jnp.asarray(through @ y), data, rough)
-        return float(value), through.T @ slope, through.T @ hessian @ through
+        return value, onto.T @ slope, onto.T @ hessian @ onto
 
     items = grm.start_items(responses)
     start = through[: items.size].T @ items / through.sum(0)
@@ -262,7 +265,10 @@ def _log_prior(y: _Table, responses: Responses) -> _Table:
     gaps = y[..., 1 + a.shape[-1] :].reshape(*y.shape[:-1], a.shape[-1], -1)
     cuts = np.where(used, a[..., None] * b, 0.0)
     change = np.where(used[:, 1:], gaps, -0.5 * gaps**2).sum((-2, -1))
-    return change - 0.5 * ((cuts / density.CUT_SD) ** 2).sum((-2, -1)) - 0.5 * y[..., 0] ** 2
+    log_prior: _Table = (
+        change - 0.5 * ((cuts / density.CUT_SD) ** 2).sum((-2, -1)) - 0.5 * y[..., 0] ** 2
+    )
+    return log_prior
 
 
 def _independent(responses: Responses, chosen: NDArray[np.int64]) -> _Left:
@@ -284,4 +290,5 @@ def _log_rising(first: NDArray[np.int64], own: NDArray[np.int64]) -> _Table:
 
     by_category = log_gamma(first + own) - log_gamma(first)
     whole, answers = first.sum(1), own.sum(1)
-    return by_category.sum(1) - log_gamma(whole + answers) + log_gamma(whole)
+    rising: _Table = by_category.sum(1) - log_gamma(whole + answers) + log_gamma(whole)
+    return rising

@@ -1,4 +1,4 @@
-"""``IterationCompleted``, ``IterationAmended``, ``IterationFailed`` -> draws the run's report."""
+"""``NetworkEnded``, ``IterationAmended``, ``IterationFailed`` -> draws the run's report."""
 
 import asyncio
 import io
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibration.simulate import Truth
-from events.catalogue import IterationAmended, IterationCompleted, IterationFailed
+from events.catalogue import IterationAmended, IterationFailed, NetworkEnded
 from events.model import (
     Family,
     FitFigures,
@@ -33,7 +33,7 @@ from schemas.tables import INVARIANCE
 
 
 async def write_report(
-    event: IterationCompleted | IterationAmended | IterationFailed,
+    event: NetworkEnded | IterationAmended | IterationFailed,
     claim: Claim,  # noqa: ARG001 - every handler is called alike
     ports: Ports,
 ) -> Outcome:
@@ -84,6 +84,7 @@ async def report_data(iteration: int, ports: Ports) -> ReportData | None:
         rows_merged=sum(step.receipt.counts["rows"] for step in merged if step.receipt),
         trace_id=trace_id(steps[0].cause.traceparent) if steps else None,
         versions=_versions(families),
+        network=await _network(subject, ports),
     )
 
 
@@ -158,6 +159,17 @@ async def _invariance(iteration: int, family: str, ports: Ports) -> tuple[Mappin
     return tuple(sorted(rows, key=lambda row: levels.index(row["level"])))
 
 
+async def _network(subject: str, ports: Ports) -> Mapping[str, Any] | str | None:
+    """The network over the families, or why there is none; None where it was not looked for."""
+    step = await ports.ledger.step(ClaimKey(subject, "network"))
+    if step is None or step.receipt is None:
+        return step.reason if step else None
+    if "network" not in step.receipt.uris:
+        return str(step.receipt.details["reason"])
+    found: Mapping[str, Any] = json.loads(await ports.objects.get(step.receipt.uris["network"]))
+    return found
+
+
 def _truth(
     family: Family, parameters: Parameters
 ) -> dict[str, tuple[float, tuple[float, ...]]] | None:
@@ -183,7 +195,7 @@ def _versions(families: list[FamilyReport]) -> Mapping[str, str]:
 
 REPORTS = Step(
     handler="reports",
-    consumes=(IterationCompleted, IterationAmended, IterationFailed),
+    consumes=(NetworkEnded, IterationAmended, IterationFailed),
     emits=(),
     run=write_report,
     workers=1,

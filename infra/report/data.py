@@ -96,6 +96,8 @@ class ReportData:
         rows_merged: Grades in the warehouse; unknown where None.
         trace_id: The OpenTelemetry trace, as 32 hexadecimal digits.
         versions: Package to version, of what computed it.
+        network: The parsed ``network.json``; a text says why there is none, None where it was not
+            looked for.
     """
 
     iteration: int
@@ -111,6 +113,7 @@ class ReportData:
     rows_merged: int | None = None
     trace_id: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    network: Mapping[str, Any] | str | None = None
 
     @property
     def namespace(self) -> Namespace:

@@ -29,6 +29,7 @@ class Estimate:
     r_hat: float | None
     ess_bulk: float | None
     ess_tail: float | None
+    mcse: float | None
 
     @property
     def symbol(self) -> str:
@@ -200,4 +201,5 @@ def _estimate(
         r_hat=finite(found.get("r_hat")),
         ess_bulk=finite(found.get("ess_bulk")),
         ess_tail=finite(found.get("ess_tail")),
+        mcse=finite(found.get("mcse")),
     )

@@ -116,6 +116,25 @@ class FamilyView:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkView:
+    """The network over families; only ``reason`` where there is none."""
+
+    said: Mapping[str, Any]
+    drawing: Drawing | None
+    reason: str | None
+
+    @property
+    def scores(self) -> tuple[tuple[str, float], ...]:
+        """Held-out log scores by graph."""
+        names = (
+            ("this graph", "log_score"),
+            ("no edges", "log_score_empty"),
+            ("all edges", "log_score_full"),
+        )
+        return tuple((words, self.said[name]) for words, name in names)
+
+
+@dataclass(frozen=True, slots=True)
 class Receipts:
     """What the effects left behind; ``digest`` stands for all of them, shown or not."""
 
@@ -143,12 +162,14 @@ def render(data: ReportData) -> bytes:
             _family(index, family, inline) for index, family in enumerate(data.families, 1)
         )
         gantt = _gantt(timeline, inline)
+        network = _network(data.network, inline)
         ramps = {"light": ramp_css(0.0, 0.82), "dark": ramp_css(0.38, 1.0)}
     page = _template().render(
         data=data,
         families=families,
         timeline=timeline,
         gantt=gantt,
+        network=network,
         ramps=ramps,
         source=_source(data.parameters.evaluator),
         wall_seconds=_wall_seconds(data, timeline),
@@ -296,6 +317,20 @@ def _residuals(evidence: Evidence, inline: "Inliner") -> Iterator[Drawing]:
     if evidence.pairs:
         title = "Residual correlations between items"
         yield Drawing(title, inline(evidence_plots.residual_pairs(evidence.pairs), title))
+
+
+def _network(found: Mapping[str, Any] | str | None, inline: "Inliner") -> NetworkView | None:
+    from infra.report.network_plot import network_graph  # noqa: PLC0415 - matplotlib is slow
+
+    match found:
+        case None:
+            return None
+        case str(reason):
+            return NetworkView({}, None, reason)
+        case _:
+            title = "Network over families"
+            figure = network_graph(found["families"], found["edges"])
+            return NetworkView(found, Drawing(title, inline(figure, title)), None)
 
 
 def _gantt(timeline: Timeline, inline: "Inliner") -> Drawing | None:

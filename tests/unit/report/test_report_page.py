@@ -298,7 +298,7 @@ def test_an_empty_grm_is_no_fault(report):
 def test_families_of_every_shape(report, family, items, categories):
     fitted = family(items=items, categories=categories, draws=60, chains=2)
     page = page_of(report(families=(fitted,)))
-    assert len([row for row in page.rows if len(row) == 10 and row[1] == "a"]) == len(items)
+    assert len([row for row in page.rows if len(row) == 11 and row[1] == "a"]) == len(items)
 
 
 def test_items_may_differ_in_categories(report, family):
