@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.simulate import Truth
 from events.catalogue import IterationAmended, IterationFailed, NetworkEnded
@@ -29,7 +30,7 @@ from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
 from infra.report.data import FamilyReport, ReportData, ShardCounts
 from infra.telemetry import trace_id
 from infra.waivers import waivers_of
-from schemas.tables import INVARIANCE
+from schemas.tables import INVARIANCE, SCORES
 
 
 async def write_report(
@@ -133,6 +134,7 @@ async def _family(
         thresholds=draws.get("thresholds"),
         truth=_truth(family, parameters),
         checks=await _checks(kept.uris.get("checks"), ports),
+        scores=await _scores(iteration, name, ports),
         waivers=tuple(waivers_of(await ports.ledger.steps(subject))),
     )
 
@@ -157,6 +159,17 @@ async def _invariance(iteration: int, family: str, ports: Ports) -> tuple[Mappin
     rows = (await ports.warehouse.read(INVARIANCE, where=where)).to_pylist()
     levels = ("configural", "metric", "scalar")
     return tuple(sorted(rows, key=lambda row: levels.index(row["level"])))
+
+
+async def _scores(
+    iteration: int, family: str, ports: Ports
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Means and sds; fits of before they were kept have none."""
+    where = {"namespace": namespace_of(iteration), "iteration": iteration, "family": family}
+    rows = await ports.warehouse.read(SCORES, where=where, columns=("mean", "sd"))
+    if rows.num_rows == 0:
+        return None
+    return rows["mean"].to_numpy(), rows["sd"].to_numpy()
 
 
 async def _network(subject: str, ports: Ports) -> Mapping[str, Any] | str | None:

@@ -43,6 +43,8 @@ class FamilyReport:
         truth: Item to (a, (b, ...)), for simulated data.
         notes: What a reader should know of the responses, one line each.
         checks: The parsed ``checks.json``: what the gates looked at; None where there is none.
+        scores: Respondents' expected a posteriori scores and their posterior standard deviations,
+            each of shape (respondents,); None where they were not kept.
         waivers: Gates that an operator waived: number, gate, reason, waived_by, waived_at.
 
     Raises:
@@ -61,6 +63,7 @@ class FamilyReport:
     truth: Truth | None = None
     notes: tuple[str, ...] = ()
     checks: Mapping[str, Any] | None = None
+    scores: "tuple[NDArray[np.float64], NDArray[np.float64]] | None" = None
     waivers: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:

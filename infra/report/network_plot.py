@@ -7,46 +7,56 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
-from numpy.typing import NDArray
+from matplotlib.text import Text
 
-from infra.report.svg import ACCENT, INK, PANEL, SOFT, WARN, place, sheet
+from infra.report.svg import ACCENT, INK, PANEL, WARN, place, sheet
 from infra.report.words import plain, short
 
-_Place = NDArray[np.float64]
+_LABEL_AT = 0.34  # of the way: in the middle, arrows of a circle cross
 
 
 def network_graph(families: Sequence[str], edges: Sequence[Mapping[str, Any]]) -> Figure:
     """Families on a circle, an arrow per edge: as wide as it is strong, with its weight."""
-    names = [short(name, 20) for name in families]
-    figure = sheet(6.4, 4.4)
-    axes = place(figure, 0.1, 0.1, 0.1, 0.1)
-    angle = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
-    at = np.stack([1.25 * np.cos(angle), np.sin(angle)], 1)
-    for edge in edges:
-        ends = [at[list(families).index(edge[end])] for end in ("parent", "child")]
-        _draw_edge(axes, ends[0], ends[1], edge["weight"], edge["strength"])
-    for name, (x, y) in zip(names, at, strict=True):
-        frame = {"boxstyle": "round,pad=0.45", "facecolor": PANEL, "edgecolor": INK}
-        axes.text(x, y, name, ha="center", va="center", fontsize=8.5, color=INK, bbox=frame)
-    axes.set(xlim=(-1.85, 1.85), ylim=(-1.27, 1.27))
+    figure = sheet(4.9, 3.7)
+    axes = place(figure, 0.05, 0.05, 0.05, 0.05)
+    axes.set(xlim=(-1.72, 1.72), ylim=(-1.3, 1.3))
     axes.set_axis_off()
+    angle = np.pi / 2 - 2 * np.pi * np.arange(len(families)) / len(families)
+    boxes = {
+        name: _draw_box(axes, name, 1.2 * float(np.cos(at)), 1.12 * float(np.sin(at)))
+        for name, at in zip(families, angle, strict=True)
+    }
+    figure.draw_without_rendering()  # only now do the boxes know their size
+    for edge in edges:
+        _draw_edge(axes, boxes[edge["parent"]], boxes[edge["child"]], edge)
     return figure
 
 
-def _draw_edge(axes: Axes, start: _Place, end: _Place, weight: float, strength: float) -> None:
-    colour = ACCENT if weight >= 0 else WARN
+def _draw_box(axes: Axes, name: str, x: float, y: float) -> Text:
+    frame = {"boxstyle": "round,pad=0.5", "facecolor": PANEL, "edgecolor": INK}
+    return axes.text(
+        x, y, short(name, 18), ha="center", va="center", fontsize=8, color=INK, bbox=frame
+    )
+
+
+def _draw_edge(axes: Axes, parent: Text, child: Text, edge: Mapping[str, Any]) -> None:
+    start, end = np.array(parent.get_position()), np.array(child.get_position())
+    positive = edge["weight"] >= 0
     arrow = FancyArrowPatch(
-        (start[0], start[1]),
-        (end[0], end[1]),
+        parent.get_position(),
+        child.get_position(),
         arrowstyle="-|>",
-        mutation_scale=11,
-        shrinkA=24,
-        shrinkB=24,
-        color=colour,
-        linewidth=0.6 + 2.4 * strength,
-        linestyle="solid" if weight >= 0 else (0, (4, 2)),
+        mutation_scale=9,
+        patchA=parent.get_bbox_patch(),
+        patchB=child.get_bbox_patch(),
+        shrinkA=0,
+        shrinkB=2,
+        color=ACCENT if positive else WARN,
+        linewidth=0.5 + 1.8 * edge["strength"],
+        linestyle="solid" if positive else (0, (4, 2)),
     )
     axes.add_patch(arrow)
-    x, y = start + 0.42 * (end - start)
-    label = plain(weight, 2)
-    axes.text(x, y, label, ha="center", va="center", fontsize=8, color=SOFT, fontweight="bold")
+    frame = {"boxstyle": "square,pad=0.15", "facecolor": PANEL, "edgecolor": "none"}
+    x, y = (start + _LABEL_AT * (end - start)).tolist()
+    label = axes.text(x, y, plain(edge["weight"], 2), bbox=frame)
+    label.set(ha="center", va="center", fontsize=7.5, color=INK)

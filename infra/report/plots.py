@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from infra.ports import StepStatus
@@ -30,6 +32,7 @@ from infra.report.words import duration, short
 
 Array = NDArray[np.float64]
 _ROW_INCHES = 0.28
+_DOTS = 600
 _TICKS = (-4, -2, 0, 2, 4)
 
 
@@ -72,6 +75,39 @@ def family_information(items: Sequence[Item]) -> Figure | None:
     right.set(xlim=(-4, 4), ylim=(0, min(float(error.max()) * 1.05, 3.0)), xlabel="trait θ")
     right.set_title("Standard error of θ, 1 / √I(θ); dashed: the trait's sd", loc="left")
     return figure
+
+
+def score_spread(mean: Array, sd: Array, cuts: Sequence[float]) -> Figure:
+    """Respondents' scores and the items' thresholds on one scale, and how sure each score is."""
+    figure = sheet(10.2, 2.9)
+    upper = place(figure, 0.42, 1.0, 5.45, 0.28)
+    lower = place(figure, 0.42, 0.42, 5.45, 2.0)
+    right = place(figure, 5.45, 0.42, 0.12, 0.28)
+    edges = np.linspace(-4, 4, 41).tolist()
+    upper.hist(np.clip(mean, -4, 4), edges, color=ACCENT)
+    upper.set(xlim=(-4, 4), ylabel="respondents")
+    upper.locator_params(axis="y", nbins=4, integer=True)
+    upper.tick_params(axis="x", labelbottom=False)
+    upper.set_title("Scores above, thresholds of all items below", loc="left")
+    lower.eventplot(cuts, lineoffsets=0.5, linelengths=0.8, linewidths=0.9, color=TRUTH)
+    lower.set(xlim=(-4, 4), ylim=(0, 1), yticks=(), xlabel="trait θ")
+    kept = np.linspace(0, mean.size - 1, min(_DOTS, mean.size)).astype(int)
+    order = np.argsort(mean)[kept]
+    dots(right, np.clip(mean[order], -4, 4), sd[order])
+    right.set(xlim=(-4, 4), ylim=(0, float(sd.max()) * 1.08), xlabel="score (EAP)")
+    right.set_title("Posterior sd of each score", loc="left")
+    return figure
+
+
+def dots(axes: Axes, x: Array, y: Array) -> None:
+    """All points as one path of segments without length, whose round ends are dots."""
+    at = np.repeat(np.column_stack([x, y]), 2, axis=0)
+    codes = np.tile([Path.MOVETO, Path.LINETO], len(x))
+    axes.add_patch(
+        PathPatch(
+            Path(at, codes), facecolor="none", edgecolor=ACCENT, linewidth=2.0, capstyle="round"
+        )
+    )
 
 
 def forest(items: Sequence[Item], truth: Truth | None) -> Figure:

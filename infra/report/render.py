@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 
 RECEIPTS_SHOWN = 300
 _SUMMED_UP = set(FitFigures.model_fields)
+_NAMES = {
+    "chains": "Chains",
+    "draws": "Draws per chain",
+    "e_bfmi": "E-BFMI by chain",
+    "log_likelihood": "Log-likelihood, θ integrated out",
+    "marginal_reliability": "Marginal reliability",
+    "step_size": "Step size by chain",
+    "tree_depth_max": "Deepest tree",
+    "warmup": "Warm-up per chain",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,7 @@ class FamilyView:
     interval: str
     curves: tuple[Drawing, ...]
     information: tuple[Drawing, ...]
+    scores: tuple[Drawing, ...]
     forests: tuple[Drawing, ...]
     traces: tuple[tuple[Estimate, Drawing], ...]
     recovered: tuple[tuple[Recovery, Drawing], ...]
@@ -76,7 +87,7 @@ class FamilyView:
         said = (self.report.grm or {}).get("diagnostics") or {}
         told = {name: words.described(value) for name, value in said.items()}
         return tuple(
-            (name.replace("_", " "), text)
+            (_NAMES.get(name, name.replace("_", " ").capitalize()), text)
             for name, text in told.items()
             if text is not None and name not in _SUMMED_UP
         )
@@ -215,6 +226,7 @@ def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
         interval=interval,
         curves=tuple(_curves(items, inline)),
         information=tuple(_information(family.family, items, inline)),
+        scores=tuple(_scores(items, family, inline)),
         forests=tuple(_forests(items, family, interval, inline)),
         traces=tuple(_traces(estimates, family, inline)),
         recovered=tuple(_recovered(items, family, interval, inline)),
@@ -253,6 +265,15 @@ def _information(family: str, items: Sequence[Item], inline: "Inliner") -> Itera
     if figure is not None:
         title = f"Test information of {family} and the standard error that it leaves"
         yield Drawing(title, inline(figure, title))
+
+
+def _scores(items: Sequence[Item], family: FamilyReport, inline: "Inliner") -> Iterator[Drawing]:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+
+    if family.scores is not None:
+        cuts = [cut.mean for item in items for cut in item.thresholds if cut.mean is not None]
+        title = f"Respondents' scores on {family.family}"
+        yield Drawing(title, inline(plots.score_spread(*family.scores, cuts), title))
 
 
 def _forests(
