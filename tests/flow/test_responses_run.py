@@ -69,7 +69,15 @@ def test_any_csv_of_ordered_categories_works(nexus, small_csv):
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"), [("x", "'x'"), ("2.5", "'2.5'"), ("-", "'-'"), ("1e3", "'1e3'")]
+    ("cell", "said"),
+    [
+        ("x", "'x'"),
+        ("2.5", "'2.5'"),
+        ("-", "'-'"),
+        ("1e3", "'1e3'"),
+        ("inf", "'inf'"),
+        ("nan", "'nan'"),
+    ],
 )
 def test_a_bad_cell_is_named_and_leaves_nothing_behind(nexus, tmp_path, cell, said):
     path = tmp_path / "bad.csv"
