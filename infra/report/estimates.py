@@ -112,6 +112,15 @@ def items_of(grm: Mapping[str, Any] | None) -> tuple[Item, ...]:
     return tuple(_item(index, entry) for index, entry in enumerate(found))
 
 
+def population_of(grm: Mapping[str, Any] | None) -> tuple[Estimate, ...]:
+    """What is known of the items as a population; nothing for maximum likelihood."""
+    found = ({} if grm is None else grm.get("population")) or {}
+    return tuple(
+        _estimate(name.replace("_", " "), index, None, "", summary)
+        for index, (name, summary) in enumerate(found.items())
+    )
+
+
 def estimates_of(items: Sequence[Item]) -> tuple[Estimate, ...]:
     """Every parameter, item by item, the discrimination first."""
     return tuple(row for item in items for row in (item.discrimination, *item.thresholds))

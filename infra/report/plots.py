@@ -9,8 +9,14 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
+from calibration.curves import (
+    category_probabilities,
+    item_information,
+    rank_histogram,
+    test_information,
+)
 from infra.ports import StepStatus
-from infra.report.curves import THETA, category_curves, envelope, information, rank_counts
+from infra.report.curves import THETA, envelope
 from infra.report.data import Truth
 from infra.report.estimates import Estimate, Item, Recovery
 from infra.report.svg import (
@@ -44,8 +50,8 @@ def item_curves(item: Item, most: float) -> Figure | None:
     figure = sheet(3.4, 2.75)
     upper = place(figure, 0.42, 1.05, 0.08, 0.1)
     lower = place(figure, 0.42, 0.42, 0.08, 1.85)
-    _draw_categories(upper, category_curves(a, cuts), item.categories)
-    bits = information(a, cuts)
+    _draw_categories(upper, category_probabilities(a, cuts, THETA), item.categories)
+    bits = item_information(a, cuts, THETA)
     lower.fill_between(THETA, bits, color=PALE, linewidth=0)
     lower.plot(THETA, bits, color=ACCENT, linewidth=1.1)
     lower.set(ylim=(0, most * 1.08 or 1), xlim=(-4, 4), xticks=_TICKS, xlabel="trait θ")
@@ -56,15 +62,15 @@ def item_curves(item: Item, most: float) -> Figure | None:
 
 def family_information(items: Sequence[Item]) -> Figure | None:
     """The information of the whole test, each item's below it, and the error that it leaves."""
-    curves = {item.item: information(*item.point) for item in items if item.point is not None}
-    if not curves:
+    points = [item.point for item in items if item.point is not None]
+    if not points:
         return None
-    total = np.sum(list(curves.values()), axis=0)
+    total = test_information([a for a, _ in points], [cuts for _, cuts in points], THETA)
     figure = sheet(10.2, 2.7)
     left = place(figure, 0.42, 0.42, 5.45, 0.28)
     right = place(figure, 5.45, 0.42, 0.12, 0.28)
-    for curve in curves.values():
-        left.plot(THETA, curve, color=SOFT, linewidth=0.7)
+    for point in points:
+        left.plot(THETA, item_information(*point, THETA), color=SOFT, linewidth=0.7)
     left.fill_between(THETA, total, color=PALE, linewidth=0)
     left.plot(THETA, total, color=ACCENT, linewidth=1.8)
     left.set(xlim=(-4, 4), ylim=(0, None), xlabel="trait θ")
@@ -218,7 +224,7 @@ def _draw_categories(axes: Axes, curves: Array, categories: Sequence[str]) -> No
 
 
 def _draw_ranks(axes: Axes, draws: Array) -> None:
-    counts = rank_counts(draws)
+    counts = rank_histogram(draws)
     expected = draws.shape[1] / counts.shape[1]
     edges = np.linspace(0, draws.size, counts.shape[1] + 1)
     for chain, bars in enumerate(counts):

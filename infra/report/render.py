@@ -18,6 +18,7 @@ from infra.report.estimates import (
     draws_of,
     estimates_of,
     items_of,
+    population_of,
     recovery,
     worst,
 )
@@ -61,6 +62,7 @@ class FamilyView:
     figures: Mapping[str, Any]
     items: tuple[Item, ...]
     estimates: tuple[Estimate, ...]
+    population: tuple[Estimate, ...]
     interval: str
     curves: tuple[Drawing, ...]
     information: tuple[Drawing, ...]
@@ -223,6 +225,7 @@ def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
         figures=figures,
         items=items,
         estimates=estimates,
+        population=population_of(family.grm),
         interval=interval,
         curves=tuple(_curves(items, inline)),
         information=tuple(_information(family.family, items, inline)),
@@ -246,11 +249,14 @@ def _figures(family: FamilyReport) -> Mapping[str, Any]:
 
 
 def _curves(items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:
+    from calibration.curves import item_information  # noqa: PLC0415 - numpy, beside it
     from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
-    from infra.report.curves import information  # noqa: PLC0415 - numpy, beside it
+    from infra.report.curves import THETA  # noqa: PLC0415 - numpy, beside it
 
     points = [item.point for item in items]
-    most = max((float(information(*point).max()) for point in points if point), default=1.0)
+    most = max(
+        (float(item_information(*point, THETA).max()) for point in points if point), default=1.0
+    )
     for item in items:
         figure = plots.item_curves(item, most)
         if figure is not None:
