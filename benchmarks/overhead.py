@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from events.catalogue import BatchCompleted, IterationStarted, ShardRequested
 from handlers.merge import grade_rows
 from handlers.shards import request_lines
@@ -42,6 +44,9 @@ from schemas.rows import arrow_rows
 from schemas.tables import GRADES, TABLES
 
 SEED = 0
+_NO_SCORES = pa.schema(
+    [("respondent", pa.int64()), ("mean", pa.float64()), ("sd", pa.float64())]
+).empty_table()
 
 
 class NoTrainer:
@@ -71,7 +76,17 @@ class NoTrainer:
             "n_responses": sum(job.counts["n"].to_pylist()),
         }
         return Training(
-            b'{"items": [], "diagnostics": {"versions": {}}}', None, figures, (gate,), (), ()
+            grm_json=b'{"items": [], "diagnostics": {"versions": {}}}',
+            draws_npz=None,
+            inference_nc=None,
+            checks_json=b"{}",
+            figures=figures,
+            gates=(gate,),
+            metrics=(),
+            invariance=(),
+            item_checks=(),
+            models=(),
+            scores=_NO_SCORES,
         )
 
     async def close(self) -> None:

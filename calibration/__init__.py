@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from calibration.conformal import predict_sets as predict_sets
     from calibration.correlated import CorrelatedFit as CorrelatedFit
     from calibration.correlated import fit_correlated as fit_correlated
+    from calibration.curves import category_probabilities as category_probabilities
+    from calibration.curves import item_information as item_information
+    from calibration.curves import test_information as test_information
     from calibration.data import Responses as Responses
     from calibration.errors import CalibrationError as CalibrationError
     from calibration.gates import Evidence as Evidence
@@ -61,18 +64,21 @@ _HOMES = {
     "Stability": "stability",
     "Summary": "results",
     "Truth": "simulate",
+    "category_probabilities": "curves",
     "check_fit": "predictive",
     "compare_models": "loo",
     "compare_versions": "stability",
     "configure": "runtime",
     "fit": "grm",
     "fit_correlated": "correlated",
+    "item_information": "curves",
     "judge": "gates",
     "learn_network": "network",
     "name_items": "invariance",
     "odd_respondents": "persons",
     "predict_sets": "conformal",
     "simulate_grades": "simulate",
+    "test_information": "curves",
     "to_inference_data": "inference_data",
     "write_netcdf": "inference_data",
 }

@@ -3,10 +3,14 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from calibration import summaries
 from calibration.errors import CalibrationError, NonFiniteError
 from calibration.results import Fit, ItemEstimate, Summary
+
+POPULATION = ("log_discrimination_mean", "log_discrimination_sd")
 
 
 class _Frozen(BaseModel):
@@ -18,7 +22,10 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class SummaryRecord(_Frozen):
-    """One parameter; the last three are null for maximum likelihood, which has no chains."""
+    """One parameter; figures of chains are null for maximum likelihood, which has none.
+
+    ``mcse``, the Monte Carlo standard error of the mean, is null in files of before it was kept.
+    """
 
     mean: float
     sd: Positive
@@ -26,6 +33,7 @@ class SummaryRecord(_Frozen):
     r_hat: float | None
     ess_bulk: float | None
     ess_tail: float | None
+    mcse: float | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -74,7 +82,11 @@ class DiagnosticsRecord(_Frozen):
 
 
 class GrmArtefact(_Frozen):
-    """``P(Y >= k | theta) = logistic(a (theta - b_k))``, theta ~ N(0, 1)."""
+    """``P(Y >= k | theta) = logistic(a (theta - b_k))``, theta ~ N(0, 1).
+
+    ``population`` holds mean and standard deviation of the items' log discriminations; it is empty
+    for maximum likelihood, which has no such parameters, and in files of before it was kept.
+    """
 
     schema_version: Literal[1] = 1
     family: str
@@ -82,6 +94,7 @@ class GrmArtefact(_Frozen):
     n_respondents: Count
     n_responses: Count
     items: tuple[ItemRecord, ...]
+    population: dict[str, SummaryRecord] = Field(default_factory=dict)
     diagnostics: DiagnosticsRecord
 
     @classmethod
@@ -96,6 +109,7 @@ class GrmArtefact(_Frozen):
             "n_respondents": fit.n_respondents,
             "n_responses": fit.n_responses,
             "items": [_item(estimate) for estimate in fit.estimates],
+            "population": _population(fit),
             "diagnostics": _diagnostics(fit),
         }
         try:
@@ -132,6 +146,13 @@ def _item(estimate: ItemEstimate) -> dict[str, Any]:
         "discrimination": _summary(estimate.discrimination),
         "thresholds": [_summary(summary) for summary in estimate.thresholds],
     }
+
+
+def _population(fit: Fit) -> dict[str, Any]:
+    if not fit.draws:
+        return {}
+    known = summaries.figures(np.stack([fit.draws[name] for name in POPULATION], 2))
+    return {name: _summary(known.summary(k)) for k, name in enumerate(POPULATION)}
 
 
 def _diagnostics(fit: Fit) -> dict[str, Any]:

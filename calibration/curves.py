@@ -27,11 +27,14 @@ def category_probabilities(
 def item_information(
     discrimination: float, thresholds: ArrayLike, theta: ArrayLike
 ) -> NDArray[np.float64]:
-    """Fisher information of one answer about theta, shape (n_grid,) (Samejima 1969)."""
+    """Fisher information of one answer about theta, shape (n_grid,) (Samejima 1969).
+
+    The sum of ``P_k'^2 / P_k``, with ``P_k' = a P_k (1 - P(Y >= k) - P(Y >= k + 1))``.
+    """
     at_least = _at_least(discrimination, thresholds, theta)
-    slope = discrimination * at_least * (1.0 - at_least)
-    probabilities = np.maximum(-np.diff(at_least, axis=0), 1e-300)
-    information: NDArray[np.float64] = (np.diff(slope, axis=0) ** 2 / probabilities).sum(0)
+    inside = 1.0 - at_least[:-1] - at_least[1:]
+    squares = -np.diff(at_least, axis=0) * inside**2
+    information: NDArray[np.float64] = discrimination**2 * squares.sum(0)
     return information
 
 

@@ -205,20 +205,6 @@ def seen_by_patterns(y: Array, data: MarginalData) -> Array:
     )
 
 
-def equal_slopes_log_density(y: Array, data: MarginalData) -> Array:
-    """Posterior of one group where all items share one discrimination, log a ~ N(0, 1).
-
-    Args:
-        y: Log a, then lowest cut points and log gaps as in `Items`.
-        data: The patterns; ``prior_weight`` is not read.
-    """
-    n_items, n_cuts = data.used.shape
-    every = jnp.concatenate([jnp.full(n_items, y[0]), y[1:]])
-    items = split_items(every, n_items, n_cuts)
-    likelihood = marginal_log_density(every, data._replace(prior_weight=jnp.zeros(())))
-    return likelihood + cut_log_prior(items, data.used) - 0.5 * (y[0] / MU_SD) ** 2
-
-
 @jax.jit
 def group_estimates(y: Array, data: MarginalData) -> tuple[Array, Array, Array, Array]:
     """Mean and sd of theta, a and cut points of each group, stacked along the first axis."""

@@ -39,7 +39,9 @@ def to_inference_data(fit: Fit | CorrelatedFit) -> Any:  # noqa: ANN401  # ArviZ
     if not fit.draws:
         raise SettingError(f"{fit.family}: method 'mml' has no draws: fit it by 'nuts'")
     of_one = _DIMENSIONS if isinstance(fit, Fit) else {**_DIMENSIONS, **_OF_CORRELATED}
-    draws = {name: _scalar(values) for name, values in fit.draws.items()}
+    draws = {
+        name: values if name in of_one else _scalar(values) for name, values in fit.draws.items()
+    }
     coordinates: dict[str, Any] = {
         "item": [estimate.item for estimate in fit.estimates],
         "cut": np.arange(1, draws["thresholds"].shape[3] + 1),

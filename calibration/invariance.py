@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from calibration import density, grm, scores
 from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
-from calibration.errors import SettingError, TooFewRespondentsError
+from calibration.errors import SettingError, TooFewItemsError, TooFewRespondentsError
 
 Level = Literal["configural", "metric", "scalar"]
 ITEM_P_VALUE = 0.01
@@ -128,10 +128,15 @@ def name_items(responses: Responses) -> tuple[ItemInvariance, ...]:
         One per item, in their order.
 
     Raises:
-        CalibrationError: As `compare`.
+        CalibrationError: As `compare`, or one item only.
     """
     study = _study(responses)
     n = len(responses.items)
+    if n < 2:
+        raise TooFewItemsError(
+            f"{responses.family}: item {responses.items[0]} is alone, so the groups share no item "
+            "to be compared by: add an item"
+        )
     free = np.zeros(n, bool)
     base = _freed(study, free, _start(study))
     said: dict[int, ItemInvariance] = {}

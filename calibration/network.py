@@ -265,7 +265,10 @@ def _check(families: tuple[str, ...], mean: _Table, sd: _Table, resamplings: int
             "give a row per respondent and a column per family"
         )
     if len(mean) < _LEAST_RESPONDENTS:
-        raise ShapeError(f"{len(mean)} respondents: a network needs {_LEAST_RESPONDENTS} or more")
+        raise ShapeError(
+            f"{len(mean)} respondents have a score in every family: a network needs "
+            f"{_LEAST_RESPONDENTS} or more"
+        )
     bad = np.argwhere(~np.isfinite(mean) | ~np.isfinite(sd) | (sd < 0))
     if bad.size:
         row, column = bad[0]

@@ -164,6 +164,14 @@ class IterationCompleted(Event):
     failed: tuple[Name, ...]
 
 
+class NetworkEnded(Event):
+    """The network over the iteration's families is kept, or there is none, with the reason."""
+
+    type: ClassVar[str] = "nexus.network.ended.v1"
+    network_uri: Uri | None
+    reason: str | None
+
+
 class IterationAmended(FamilyEvent):
     """After the end of its iteration, a waiver let a held family be promoted."""
 
@@ -192,6 +200,7 @@ EVENTS: tuple[type[Event], ...] = (
     FamilyFailed,
     GateWaived,
     IterationCompleted,
+    NetworkEnded,
     IterationAmended,
     IterationFailed,
 )

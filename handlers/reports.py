@@ -1,4 +1,4 @@
-"""``IterationCompleted``, ``IterationAmended``, ``IterationFailed`` -> draws the run's report."""
+"""``NetworkEnded``, ``IterationAmended``, ``IterationFailed`` -> draws the run's report."""
 
 import asyncio
 import io
@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.simulate import Truth
-from events.catalogue import IterationAmended, IterationCompleted, IterationFailed
+from events.catalogue import IterationAmended, IterationFailed, NetworkEnded
 from events.model import (
     Family,
     FitFigures,
@@ -29,11 +30,11 @@ from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
 from infra.report.data import FamilyReport, ReportData, ShardCounts
 from infra.telemetry import trace_id
 from infra.waivers import waivers_of
-from schemas.tables import INVARIANCE
+from schemas.tables import INVARIANCE, SCORES
 
 
 async def write_report(
-    event: IterationCompleted | IterationAmended | IterationFailed,
+    event: NetworkEnded | IterationAmended | IterationFailed,
     claim: Claim,  # noqa: ARG001 - every handler is called alike
     ports: Ports,
 ) -> Outcome:
@@ -84,6 +85,7 @@ async def report_data(iteration: int, ports: Ports) -> ReportData | None:
         rows_merged=sum(step.receipt.counts["rows"] for step in merged if step.receipt),
         trace_id=trace_id(steps[0].cause.traceparent) if steps else None,
         versions=_versions(families),
+        network=await _network(subject, ports),
     )
 
 
@@ -132,6 +134,7 @@ async def _family(
         thresholds=draws.get("thresholds"),
         truth=_truth(family, parameters),
         checks=await _checks(kept.uris.get("checks"), ports),
+        scores=await _scores(iteration, name, ports),
         waivers=tuple(waivers_of(await ports.ledger.steps(subject))),
     )
 
@@ -156,6 +159,28 @@ async def _invariance(iteration: int, family: str, ports: Ports) -> tuple[Mappin
     rows = (await ports.warehouse.read(INVARIANCE, where=where)).to_pylist()
     levels = ("configural", "metric", "scalar")
     return tuple(sorted(rows, key=lambda row: levels.index(row["level"])))
+
+
+async def _scores(
+    iteration: int, family: str, ports: Ports
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Means and sds; fits of before they were kept have none."""
+    where = {"namespace": namespace_of(iteration), "iteration": iteration, "family": family}
+    rows = await ports.warehouse.read(SCORES, where=where, columns=("mean", "sd"))
+    if rows.num_rows == 0:
+        return None
+    return rows["mean"].to_numpy(), rows["sd"].to_numpy()
+
+
+async def _network(subject: str, ports: Ports) -> Mapping[str, Any] | str | None:
+    """The network over the families, or why there is none; None where it was not looked for."""
+    step = await ports.ledger.step(ClaimKey(subject, "network"))
+    if step is None or step.receipt is None:
+        return step.reason if step else None
+    if "network" not in step.receipt.uris:
+        return str(step.receipt.details["reason"])
+    found: Mapping[str, Any] = json.loads(await ports.objects.get(step.receipt.uris["network"]))
+    return found
 
 
 def _truth(
@@ -183,7 +208,7 @@ def _versions(families: list[FamilyReport]) -> Mapping[str, str]:
 
 REPORTS = Step(
     handler="reports",
-    consumes=(IterationCompleted, IterationAmended, IterationFailed),
+    consumes=(NetworkEnded, IterationAmended, IterationFailed),
     emits=(),
     run=write_report,
     workers=1,

@@ -17,7 +17,15 @@ from infra.responses import read_labels
 from infra.telemetry import traceparent
 from schemas.rows import arrow_rows
 from schemas.spec import TableSpec
-from schemas.tables import CALIBRATION_METRICS, GATES, GRADES, INVARIANCE, ITEM_CHECKS
+from schemas.tables import (
+    CALIBRATION_METRICS,
+    GATES,
+    GRADES,
+    INVARIANCE,
+    ITEM_CHECKS,
+    MODEL_COMPARISONS,
+    SCORES,
+)
 
 
 async def calibrate_family(event: TrainingRequested, claim: Claim, ports: Ports) -> Outcome:
@@ -27,10 +35,7 @@ async def calibrate_family(event: TrainingRequested, claim: Claim, ports: Ports)
     place = f"{event.subject}/{short(digest)}"
     grm = await ports.objects.put_once(f"{place}/grm.json", training.grm_json)
     uris = {"grm": grm.uri, **await _beside(place, training, ports)}
-    await _merge(CALIBRATION_METRICS, training.metrics, event, claim, ports)
-    await _merge(INVARIANCE, training.invariance, event, claim, ports)
-    await _merge(ITEM_CHECKS, training.item_checks, event, claim, ports)
-    await _merge(GATES, [_gate_row(gate) for gate in training.gates], event, claim, ports)
+    await _merge_all(training, event, claim, ports)
     calibrated = FamilyCalibrated(
         iteration=event.iteration,
         family=event.family,
@@ -100,28 +105,38 @@ async def _beside(place: str, training: Training, ports: Ports) -> dict[str, str
     return stored
 
 
-def _gate_row(gate: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in gate.items() if name != "name"} | {"gate": gate["name"]}
-
-
-async def _merge(
-    table: TableSpec,
-    rows: Sequence[Mapping[str, Any]],
-    event: TrainingRequested,
-    claim: Claim,
-    ports: Ports,
+async def _merge_all(
+    training: Training, event: TrainingRequested, claim: Claim, ports: Ports
 ) -> None:
     constants = {
         "namespace": event.namespace,
         "iteration": event.iteration,
         "family": event.family,
     }
-    await ports.warehouse.merge(
-        table,
-        arrow_rows(table, [{**constants, **row} for row in rows]),
-        claim=f"{claim.key}/{claim.token}/{table.name}",
-        constants=constants,
+    by_table: tuple[tuple[TableSpec, Sequence[Mapping[str, Any]]], ...] = (
+        (CALIBRATION_METRICS, training.metrics),
+        (INVARIANCE, training.invariance),
+        (ITEM_CHECKS, training.item_checks),
+        (MODEL_COMPARISONS, training.models),
+        (GATES, [_gate_row(gate) for gate in training.gates]),
     )
+    tables = [
+        (spec, arrow_rows(spec, [{**constants, **row} for row in rows])) for spec, rows in by_table
+    ]
+    for spec, rows in (*tables, (SCORES, _score_rows(training.scores, constants))):
+        claimed = f"{claim.key}/{claim.token}/{spec.name}"
+        await ports.warehouse.merge(spec, rows, claim=claimed, constants=constants)
+
+
+def _score_rows(scores: pa.Table, constants: Mapping[str, str | int]) -> pa.Table:
+    """Columns, not rows: there may be a hundred thousand respondents."""
+    same = {name: pa.repeat(value, scores.num_rows) for name, value in constants.items()}
+    own = dict(zip(("persona", "mean", "sd"), scores.columns, strict=True))
+    return pa.table({**same, **own})
+
+
+def _gate_row(gate: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in gate.items() if name != "name"} | {"gate": gate["name"]}
 
 
 def _receipt(

@@ -393,7 +393,7 @@ class Training:
     """What a fit yields, as stored: documents and rows, no arrays of draws in memory.
 
     ``checks_json`` holds what the gates from 7 on looked at, for the report; ``inference_nc`` all
-    draws as ArviZ reads them (netCDF).
+    draws as ArviZ reads them (netCDF); ``scores`` has the columns respondent, mean, sd.
     """
 
     grm_json: bytes
@@ -405,6 +405,8 @@ class Training:
     metrics: tuple[Mapping[str, Any], ...]
     invariance: tuple[Mapping[str, Any], ...]
     item_checks: tuple[Mapping[str, Any], ...]
+    models: tuple[Mapping[str, Any], ...]
+    scores: "pa.Table"
 
 
 @dataclass(frozen=True, slots=True)

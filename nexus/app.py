@@ -3,7 +3,8 @@
 IterationStarted -> [iteration] -> ShardRequested -> (shards) -> ShardSubmitted -> (batches)
 -> BatchCompleted -> (merge) -> ShardMerged -> [iteration] -> TrainingRequested -> (training)
 -> FamilyCalibrated -> (promotion) -> FamilyPromoted | FamilyHeld -> [iteration]
--> IterationCompleted | IterationFailed -> (reports), (audit);  audit-logs -> (audit) -> e-mail
+-> IterationCompleted -> (network) -> NetworkEnded -> (reports)
+   | IterationFailed -> (reports), (audit);  audit-logs -> (audit) -> e-mail
 GateWaived -> (waivers) -> FamilyPromoted -> [iteration] -> IterationAmended -> (reports)
 """
 
@@ -23,6 +24,7 @@ from faststream_pubsub import PubSubBroker, PubSubError
 from handlers.audit import AUDIT
 from handlers.batches import BATCHES
 from handlers.merge import MERGE
+from handlers.network import NETWORK
 from handlers.promotion import PROMOTION
 from handlers.reports import REPORTS
 from handlers.shards import SHARDS
@@ -53,7 +55,7 @@ from sagas.engine import run_saga
 from sagas.iteration import ITERATION
 from schemas.tables import TABLES
 
-STEPS = (SHARDS, BATCHES, MERGE, TRAINING, PROMOTION, WAIVING, REPORTS, AUDIT)
+STEPS = (SHARDS, BATCHES, MERGE, TRAINING, PROMOTION, WAIVING, NETWORK, REPORTS, AUDIT)
 SAGAS = (ITERATION,)
 HANDLERS = tuple(step.handler for step in STEPS) + tuple(saga.name for saga in SAGAS)
 

@@ -44,6 +44,7 @@ async def summary(
             for family in state["parameters"]["families"]
         ],
         "receipts": _receipts(steps),
+        "network": _network(subject, steps),
         "report": _report(steps),
     }
 
@@ -56,6 +57,12 @@ def _report(steps: Mapping[ClaimKey, StepRecord]) -> str | None:
         if step.key.step == "reports" and step.receipt and step.ended_at
     ]
     return max(drawn)[1] if drawn else None
+
+
+def _network(subject: str, steps: Mapping[ClaimKey, StepRecord]) -> str | None:
+    """Where the network over the families is kept."""
+    step = steps.get(ClaimKey(subject, "network"))
+    return step.receipt.uris.get("network") if step and step.receipt else None
 
 
 def _only_started(iteration: int) -> Document:
@@ -71,6 +78,7 @@ def _only_started(iteration: int) -> Document:
         "effects": asdict(Effects()),
         "families": [],
         "receipts": [],
+        "network": None,
         "report": None,
     }
 

@@ -147,6 +147,46 @@ ITEM_CHECKS: Final = TableSpec(
     description="What the checks say of each item; null where a check did not look at it.",
 )
 
+MODEL_COMPARISONS: Final = TableSpec(
+    name="model_comparisons",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        Column("model", _STRING, required=True, description="The fit's own, or a simpler one."),
+        Column(
+            "elpd", _FLOAT64, description="Expected log predictive density, respondents left out."
+        ),
+        Column("se", _FLOAT64, description="Standard error of elpd."),
+        Column("p_loo", _FLOAT64, description="Effective number of parameters."),
+        Column("difference", _FLOAT64, description="elpd less that of the graded response model."),
+        Column("difference_se", _FLOAT64, description="Standard error of the difference."),
+        Column("pareto_k_max", _FLOAT64, description="Largest Pareto shape; null where exact."),
+        Column("unreliable", _INT64, required=True, description="Left out with too large a shape."),
+        Column("left_out", _INT64, required=True, description="Respondents left out, one by one."),
+    ),
+    key=("namespace", "iteration", "family", "model"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="How well a family's fit and simpler models predict respondents not seen.",
+)
+
+SCORES: Final = TableSpec(
+    name="scores",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        Column("persona", _INT64, required=True, description="Whose trait."),
+        Column("mean", _FLOAT64, description="Expected a posteriori score, theta ~ N(0, 1)."),
+        Column("sd", _FLOAT64, description="Posterior standard deviation."),
+    ),
+    key=("namespace", "iteration", "family", "persona"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="Where each persona stands on each family's trait.",
+)
+
 WAIVERS: Final = TableSpec(
     name="waivers",
     columns=(
@@ -171,6 +211,8 @@ TABLES: Final[tuple[TableSpec, ...]] = (
     INVARIANCE,
     GATES,
     ITEM_CHECKS,
+    MODEL_COMPARISONS,
+    SCORES,
     PROMOTIONS,
     WAIVERS,
 )

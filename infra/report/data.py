@@ -43,6 +43,8 @@ class FamilyReport:
         truth: Item to (a, (b, ...)), for simulated data.
         notes: What a reader should know of the responses, one line each.
         checks: The parsed ``checks.json``: what the gates looked at; None where there is none.
+        scores: Respondents' expected a posteriori scores and their posterior standard deviations,
+            each of shape (respondents,); None where they were not kept.
         waivers: Gates that an operator waived: number, gate, reason, waived_by, waived_at.
 
     Raises:
@@ -61,6 +63,7 @@ class FamilyReport:
     truth: Truth | None = None
     notes: tuple[str, ...] = ()
     checks: Mapping[str, Any] | None = None
+    scores: "tuple[NDArray[np.float64], NDArray[np.float64]] | None" = None
     waivers: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,6 +99,8 @@ class ReportData:
         rows_merged: Grades in the warehouse; unknown where None.
         trace_id: The OpenTelemetry trace, as 32 hexadecimal digits.
         versions: Package to version, of what computed it.
+        network: The parsed ``network.json``; a text says why there is none, None where it was not
+            looked for.
     """
 
     iteration: int
@@ -111,6 +116,7 @@ class ReportData:
     rows_merged: int | None = None
     trace_id: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    network: Mapping[str, Any] | str | None = None
 
     @property
     def namespace(self) -> Namespace:

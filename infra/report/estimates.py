@@ -29,6 +29,7 @@ class Estimate:
     r_hat: float | None
     ess_bulk: float | None
     ess_tail: float | None
+    mcse: float | None
 
     @property
     def symbol(self) -> str:
@@ -109,6 +110,15 @@ def items_of(grm: Mapping[str, Any] | None) -> tuple[Item, ...]:
     """The items of a ``grm.json``, none without one."""
     found = () if grm is None else grm.get("items", ())
     return tuple(_item(index, entry) for index, entry in enumerate(found))
+
+
+def population_of(grm: Mapping[str, Any] | None) -> tuple[Estimate, ...]:
+    """What is known of the items as a population; nothing for maximum likelihood."""
+    found = ({} if grm is None else grm.get("population")) or {}
+    return tuple(
+        _estimate(name.replace("_", " "), index, None, "", summary)
+        for index, (name, summary) in enumerate(found.items())
+    )
 
 
 def estimates_of(items: Sequence[Item]) -> tuple[Estimate, ...]:
@@ -200,4 +210,5 @@ def _estimate(
         r_hat=finite(found.get("r_hat")),
         ess_bulk=finite(found.get("ess_bulk")),
         ess_tail=finite(found.get("ess_tail")),
+        mcse=finite(found.get("mcse")),
     )

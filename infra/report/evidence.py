@@ -120,6 +120,18 @@ class Evidence:
         said = self.part("odd_respondents")
         return int(said.get("count", 0)), said.get("shown", ())
 
+    @property
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """The fit's own model and simpler ones; empty where they were not compared."""
+        found = self.document.get("models", ())
+        return found if isinstance(found, list) else ()
+
+    @property
+    def models_reason(self) -> str | None:
+        """Why no models were compared; None where they were, or nobody asked."""
+        found = self.document.get("models", ())
+        return found["not_judged"] if isinstance(found, Mapping) else None
+
     def items(self, names: Sequence[str]) -> tuple[ItemCheck, ...]:
         """A row for each item."""
         return tuple(self._items(names))

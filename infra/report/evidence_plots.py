@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from infra.report.estimates import Estimate
 from infra.report.evidence import Pair, Shares
+from infra.report.plots import dots
 from infra.report.svg import ACCENT, INK, PALE, PANEL, SOFT, WARN, place, sheet
 from infra.report.words import short
 
@@ -111,16 +110,6 @@ def _draw_pair(
         axes.set(ylim=(0, counts.max() * 1.25), yticks=())
         axes.set_title(f"{rows[i].symbol} · {short(rows[i].item, 14)}", fontsize=6.8, y=0.86)
     else:
-        _dots(axes, flat[j][kept], flat[i][kept])
+        dots(axes, flat[j][kept], flat[i][kept])
+        axes.set_ylim(float(flat[i][kept].min()), float(flat[i][kept].max()))
     axes.set_xlim(float(flat[j].min()), float(flat[j].max()))
-
-
-def _dots(axes: Axes, x: Array, y: Array) -> None:
-    """All points as one path of segments without length, whose round ends are dots."""
-    at = np.repeat(np.column_stack([x, y]), 2, axis=0)
-    codes = np.tile([Path.MOVETO, Path.LINETO], len(x))
-    dots = PathPatch(
-        Path(at, codes), facecolor="none", edgecolor=ACCENT, linewidth=2.0, capstyle="round"
-    )
-    axes.add_patch(dots)
-    axes.set_ylim(float(y.min()), float(y.max()))

@@ -5,10 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
+from calibration.curves import (
+    category_probabilities,
+    item_information,
+    rank_histogram,
+    test_information,
+)
 from infra.ports import StepStatus
-from infra.report.curves import THETA, category_curves, envelope, information, rank_counts
+from infra.report.curves import THETA, envelope
 from infra.report.data import Truth
 from infra.report.estimates import Estimate, Item, Recovery
 from infra.report.svg import (
@@ -30,6 +38,7 @@ from infra.report.words import duration, short
 
 Array = NDArray[np.float64]
 _ROW_INCHES = 0.28
+_DOTS = 600
 _TICKS = (-4, -2, 0, 2, 4)
 
 
@@ -41,8 +50,8 @@ def item_curves(item: Item, most: float) -> Figure | None:
     figure = sheet(3.4, 2.75)
     upper = place(figure, 0.42, 1.05, 0.08, 0.1)
     lower = place(figure, 0.42, 0.42, 0.08, 1.85)
-    _draw_categories(upper, category_curves(a, cuts), item.categories)
-    bits = information(a, cuts)
+    _draw_categories(upper, category_probabilities(a, cuts, THETA), item.categories)
+    bits = item_information(a, cuts, THETA)
     lower.fill_between(THETA, bits, color=PALE, linewidth=0)
     lower.plot(THETA, bits, color=ACCENT, linewidth=1.1)
     lower.set(ylim=(0, most * 1.08 or 1), xlim=(-4, 4), xticks=_TICKS, xlabel="trait θ")
@@ -53,15 +62,15 @@ def item_curves(item: Item, most: float) -> Figure | None:
 
 def family_information(items: Sequence[Item]) -> Figure | None:
     """The information of the whole test, each item's below it, and the error that it leaves."""
-    curves = {item.item: information(*item.point) for item in items if item.point is not None}
-    if not curves:
+    points = [item.point for item in items if item.point is not None]
+    if not points:
         return None
-    total = np.sum(list(curves.values()), axis=0)
+    total = test_information([a for a, _ in points], [cuts for _, cuts in points], THETA)
     figure = sheet(10.2, 2.7)
     left = place(figure, 0.42, 0.42, 5.45, 0.28)
     right = place(figure, 5.45, 0.42, 0.12, 0.28)
-    for curve in curves.values():
-        left.plot(THETA, curve, color=SOFT, linewidth=0.7)
+    for point in points:
+        left.plot(THETA, item_information(*point, THETA), color=SOFT, linewidth=0.7)
     left.fill_between(THETA, total, color=PALE, linewidth=0)
     left.plot(THETA, total, color=ACCENT, linewidth=1.8)
     left.set(xlim=(-4, 4), ylim=(0, None), xlabel="trait θ")
@@ -72,6 +81,39 @@ def family_information(items: Sequence[Item]) -> Figure | None:
     right.set(xlim=(-4, 4), ylim=(0, min(float(error.max()) * 1.05, 3.0)), xlabel="trait θ")
     right.set_title("Standard error of θ, 1 / √I(θ); dashed: the trait's sd", loc="left")
     return figure
+
+
+def score_spread(mean: Array, sd: Array, cuts: Sequence[float]) -> Figure:
+    """Respondents' scores and the items' thresholds on one scale, and how sure each score is."""
+    figure = sheet(10.2, 2.9)
+    upper = place(figure, 0.42, 1.0, 5.45, 0.28)
+    lower = place(figure, 0.42, 0.42, 5.45, 2.0)
+    right = place(figure, 5.45, 0.42, 0.12, 0.28)
+    edges = np.linspace(-4, 4, 41).tolist()
+    upper.hist(np.clip(mean, -4, 4), edges, color=ACCENT)
+    upper.set(xlim=(-4, 4), ylabel="respondents")
+    upper.locator_params(axis="y", nbins=4, integer=True)
+    upper.tick_params(axis="x", labelbottom=False)
+    upper.set_title("Scores above, thresholds of all items below", loc="left")
+    lower.eventplot(cuts, lineoffsets=0.5, linelengths=0.8, linewidths=0.9, color=TRUTH)
+    lower.set(xlim=(-4, 4), ylim=(0, 1), yticks=(), xlabel="trait θ")
+    kept = np.linspace(0, mean.size - 1, min(_DOTS, mean.size)).astype(int)
+    order = np.argsort(mean)[kept]
+    dots(right, np.clip(mean[order], -4, 4), sd[order])
+    right.set(xlim=(-4, 4), ylim=(0, float(sd.max()) * 1.08), xlabel="score (EAP)")
+    right.set_title("Posterior sd of each score", loc="left")
+    return figure
+
+
+def dots(axes: Axes, x: Array, y: Array) -> None:
+    """All points as one path of segments without length, whose round ends are dots."""
+    at = np.repeat(np.column_stack([x, y]), 2, axis=0)
+    codes = np.tile([Path.MOVETO, Path.LINETO], len(x))
+    axes.add_patch(
+        PathPatch(
+            Path(at, codes), facecolor="none", edgecolor=ACCENT, linewidth=2.0, capstyle="round"
+        )
+    )
 
 
 def forest(items: Sequence[Item], truth: Truth | None) -> Figure:
@@ -182,7 +224,7 @@ def _draw_categories(axes: Axes, curves: Array, categories: Sequence[str]) -> No
 
 
 def _draw_ranks(axes: Axes, draws: Array) -> None:
-    counts = rank_counts(draws)
+    counts = rank_histogram(draws)
     expected = draws.shape[1] / counts.shape[1]
     edges = np.linspace(0, draws.size, counts.shape[1] + 1)
     for chain, bars in enumerate(counts):

@@ -18,6 +18,7 @@ from infra.report.estimates import (
     draws_of,
     estimates_of,
     items_of,
+    population_of,
     recovery,
     worst,
 )
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
 
 RECEIPTS_SHOWN = 300
 _SUMMED_UP = set(FitFigures.model_fields)
+_NAMES = {
+    "chains": "Chains",
+    "draws": "Draws per chain",
+    "e_bfmi": "E-BFMI by chain",
+    "log_likelihood": "Log-likelihood, θ integrated out",
+    "marginal_reliability": "Marginal reliability",
+    "step_size": "Step size by chain",
+    "tree_depth_max": "Deepest tree",
+    "warmup": "Warm-up per chain",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +62,11 @@ class FamilyView:
     figures: Mapping[str, Any]
     items: tuple[Item, ...]
     estimates: tuple[Estimate, ...]
+    population: tuple[Estimate, ...]
     interval: str
     curves: tuple[Drawing, ...]
     information: tuple[Drawing, ...]
+    scores: tuple[Drawing, ...]
     forests: tuple[Drawing, ...]
     traces: tuple[tuple[Estimate, Drawing], ...]
     recovered: tuple[tuple[Recovery, Drawing], ...]
@@ -76,7 +89,7 @@ class FamilyView:
         said = (self.report.grm or {}).get("diagnostics") or {}
         told = {name: words.described(value) for name, value in said.items()}
         return tuple(
-            (name.replace("_", " "), text)
+            (_NAMES.get(name, name.replace("_", " ").capitalize()), text)
             for name, text in told.items()
             if text is not None and name not in _SUMMED_UP
         )
@@ -116,6 +129,25 @@ class FamilyView:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkView:
+    """The network over families; only ``reason`` where there is none."""
+
+    said: Mapping[str, Any]
+    drawing: Drawing | None
+    reason: str | None
+
+    @property
+    def scores(self) -> tuple[tuple[str, float], ...]:
+        """Held-out log scores by graph."""
+        names = (
+            ("this graph", "log_score"),
+            ("no edges", "log_score_empty"),
+            ("all edges", "log_score_full"),
+        )
+        return tuple((words, self.said[name]) for words, name in names)
+
+
+@dataclass(frozen=True, slots=True)
 class Receipts:
     """What the effects left behind; ``digest`` stands for all of them, shown or not."""
 
@@ -143,12 +175,14 @@ def render(data: ReportData) -> bytes:
             _family(index, family, inline) for index, family in enumerate(data.families, 1)
         )
         gantt = _gantt(timeline, inline)
+        network = _network(data.network, inline)
         ramps = {"light": ramp_css(0.0, 0.82), "dark": ramp_css(0.38, 1.0)}
     page = _template().render(
         data=data,
         families=families,
         timeline=timeline,
         gantt=gantt,
+        network=network,
         ramps=ramps,
         source=_source(data.parameters.evaluator),
         wall_seconds=_wall_seconds(data, timeline),
@@ -191,9 +225,11 @@ def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
         figures=figures,
         items=items,
         estimates=estimates,
+        population=population_of(family.grm),
         interval=interval,
         curves=tuple(_curves(items, inline)),
         information=tuple(_information(family.family, items, inline)),
+        scores=tuple(_scores(items, family, inline)),
         forests=tuple(_forests(items, family, interval, inline)),
         traces=tuple(_traces(estimates, family, inline)),
         recovered=tuple(_recovered(items, family, interval, inline)),
@@ -213,11 +249,14 @@ def _figures(family: FamilyReport) -> Mapping[str, Any]:
 
 
 def _curves(items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:
+    from calibration.curves import item_information  # noqa: PLC0415 - numpy, beside it
     from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
-    from infra.report.curves import information  # noqa: PLC0415 - numpy, beside it
+    from infra.report.curves import THETA  # noqa: PLC0415 - numpy, beside it
 
     points = [item.point for item in items]
-    most = max((float(information(*point).max()) for point in points if point), default=1.0)
+    most = max(
+        (float(item_information(*point, THETA).max()) for point in points if point), default=1.0
+    )
     for item in items:
         figure = plots.item_curves(item, most)
         if figure is not None:
@@ -232,6 +271,15 @@ def _information(family: str, items: Sequence[Item], inline: "Inliner") -> Itera
     if figure is not None:
         title = f"Test information of {family} and the standard error that it leaves"
         yield Drawing(title, inline(figure, title))
+
+
+def _scores(items: Sequence[Item], family: FamilyReport, inline: "Inliner") -> Iterator[Drawing]:
+    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+
+    if family.scores is not None:
+        cuts = [cut.mean for item in items for cut in item.thresholds if cut.mean is not None]
+        title = f"Respondents' scores on {family.family}"
+        yield Drawing(title, inline(plots.score_spread(*family.scores, cuts), title))
 
 
 def _forests(
@@ -296,6 +344,20 @@ def _residuals(evidence: Evidence, inline: "Inliner") -> Iterator[Drawing]:
     if evidence.pairs:
         title = "Residual correlations between items"
         yield Drawing(title, inline(evidence_plots.residual_pairs(evidence.pairs), title))
+
+
+def _network(found: Mapping[str, Any] | str | None, inline: "Inliner") -> NetworkView | None:
+    from infra.report.network_plot import network_graph  # noqa: PLC0415 - matplotlib is slow
+
+    match found:
+        case None:
+            return None
+        case str(reason):
+            return NetworkView({}, None, reason)
+        case _:
+            title = "Network over families"
+            figure = network_graph(found["families"], found["edges"])
+            return NetworkView(found, Drawing(title, inline(figure, title)), None)
 
 
 def _gantt(timeline: Timeline, inline: "Inliner") -> Drawing | None:

@@ -1,4 +1,4 @@
-"""What gates 7 to 10 look at, worked out after a fit; what can't be is said in words."""
+"""What is asked of a fit beside its chains; what can't be worked out is said in words."""
 
 import json
 import math
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from calibration.conformal import Conformal
     from calibration.data import Responses
     from calibration.invariance import InvarianceRow, ItemInvariance
+    from calibration.loo import Loo
     from calibration.persons import OddRespondent
     from calibration.predictive import FitCheck
     from calibration.results import Fit
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DIFFERENCE_P_VALUE = 0.01
-STEPS = ("posterior predictive", "prediction sets", "invariance", "stability")
+STEPS = ("posterior predictive", "prediction sets", "invariance", "stability", "simpler models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """The evidence of the gates; a text where there is none."""
+    """The evidence of the gates, and beside it; a text where there is none."""
 
     fit_check: "FitCheck | str"
     prediction_sets: "Conformal | str"
@@ -48,6 +49,7 @@ class Checks:
     items: "tuple[ItemInvariance, ...]"
     stability: "Stability | str"
     odd: "tuple[int, tuple[OddRespondent, ...]]"
+    models: "tuple[Loo, ...] | str"
 
 
 def examine(
@@ -66,7 +68,9 @@ def examine(
     tell(3)
     stability = _stability(job, fit)
     tell(4)
-    return Checks(fit_check, sets, grouped, levels, items, stability, odd)
+    models = _attempt(lambda: calibration.compare_models(fit, responses, seed=job.seed))
+    tell(5)
+    return Checks(fit_check, sets, grouped, levels, items, stability, odd, models)
 
 
 def evidence(checks: Checks) -> "calibration.Evidence":
@@ -150,6 +154,7 @@ def document(job: TrainingJob, checks: Checks) -> bytes:
             "items": [asdict(item) for item in checks.items],
         },
         "stability": _said(checks.stability),
+        "models": _said(checks.models),
         "odd_respondents": {"count": odd, "shown": [asdict(one) for one in shown]},
     }
     return (json.dumps(_finite(said), indent=1, allow_nan=False) + "\n").encode()
@@ -172,6 +177,13 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
             return None
         case _:
             return value
+
+
+def model_rows(checks: Checks) -> tuple[dict[str, Any], ...]:
+    """A row of the table ``model_comparisons`` for each model."""
+    if isinstance(checks.models, str):
+        return ()
+    return tuple(_finite(asdict(model)) for model in checks.models)
 
 
 def item_rows(fit: "Fit", checks: Checks) -> tuple[dict[str, Any], ...]:

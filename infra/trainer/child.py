@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
 import calibration
 from calibration.errors import CalibrationError
@@ -97,6 +98,8 @@ def train(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> Trainin
         metrics=tuple(_metric(estimate) for estimate in fit.estimates),
         invariance=tuple(_level(row) for row in levels),
         item_checks=checks.item_rows(fit, found),
+        models=checks.model_rows(found),
+        scores=_scores(fit),
     )
 
 
@@ -131,6 +134,11 @@ def _inference_data(fit: "Fit") -> bytes:
     """ArviZ's InferenceData, which HDF5 writes to files only."""
     with tempfile.TemporaryDirectory() as folder:
         return calibration.write_netcdf(fit, Path(folder) / "inference.nc").read_bytes()
+
+
+def _scores(fit: "Fit") -> pa.Table:
+    respondents = pa.array(fit.theta.respondents).cast(pa.int64())
+    return pa.table({"respondent": respondents, "mean": fit.theta.mean, "sd": fit.theta.sd})
 
 
 def _figures(fit: "Fit") -> dict[str, Any]:

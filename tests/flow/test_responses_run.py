@@ -34,6 +34,14 @@ def test_five_scales_of_real_people_are_calibrated(nexus):
         (family, item) for family, items in SCALES.items() for item in items
     }
     assert sum(count for *_, count in stored) == answered()
+    network = json.loads(Path(document["network"].removeprefix("file://")).read_text())
+    assert set(network["families"]) == set(SCALES)
+    assert network["log_score"] > network["log_score_empty"] + 5 * network["gain_se"]
+    page = Path(document["report"].removeprefix("file://")).read_text()
+    assert 'aria-label="Network over families"' in page
+    scored = nexus.rows("SELECT family, count(*) FROM scores GROUP BY 1")
+    assert {family for family, _ in scored} == set(SCALES)
+    assert min(count for _, count in scored) > 2_700
     # Its own receipts follow from the file, so the same file is the same run.
     again = nexus.run("run", *BFI, "--method", "mml", "--json").succeeded().document
     assert again["replayed"] is True
@@ -69,7 +77,15 @@ def test_any_csv_of_ordered_categories_works(nexus, small_csv):
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"), [("x", "'x'"), ("2.5", "'2.5'"), ("-", "'-'"), ("1e3", "'1e3'")]
+    ("cell", "said"),
+    [
+        ("x", "'x'"),
+        ("2.5", "'2.5'"),
+        ("-", "'-'"),
+        ("1e3", "'1e3'"),
+        ("inf", "'inf'"),
+        ("nan", "'nan'"),
+    ],
 )
 def test_a_bad_cell_is_named_and_leaves_nothing_behind(nexus, tmp_path, cell, said):
     path = tmp_path / "bad.csv"

@@ -99,7 +99,18 @@ def test_the_sampled_run_keeps_the_contract(nexus):
     )
     assert trusted or family["status"] == "held"
     assert_loads_back_equal(family, "nuts")
-    assert_self_contained(path_of(document["report"]).read_text(), sampled=True)
+    page = path_of(document["report"]).read_text()
+    assert_self_contained(page, sampled=True)
+    assert document["network"] is None
+    assert "Not learned: 1 family was calibrated" in page
+    models = nexus.rows("SELECT model, difference < 0, left_out FROM model_comparisons ORDER BY 1")
+    assert models == [
+        ("equal_discrimination", True, 10),
+        ("grm", False, 10),
+        ("independence", True, 10),
+    ]
+    assert "one discrimination for all items" in page
+    assert nexus.rows("SELECT count(*) FROM scores") == [(10,)]
     kept = path_of(family["inference_data"]).read_bytes()
     assert kept.startswith(b"\x89HDF")
 

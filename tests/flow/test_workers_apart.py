@@ -5,7 +5,7 @@ import signal
 from infra.ports import StepStatus
 from tests.support.programs import children_of_training, until
 
-REST = "shards,batches,merge,promotion,audit,iteration"
+REST = "shards,batches,merge,promotion,network,audit,iteration"
 
 
 def assert_quiet_end(running, seconds=15):

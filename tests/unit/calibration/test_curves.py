@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calibration.curves import (
     category_probabilities,
@@ -49,3 +51,35 @@ def test_ranks_of_a_chain_that_lies_above_the_other() -> None:
     assert rank_histogram(draws, bins=4).tolist() == [[50, 50, 0, 0], [0, 0, 50, 50]]
     with pytest.raises(ShapeError, match="one parameter"):
         rank_histogram(np.arange(4.0))
+
+
+STEEPNESS = st.floats(0.05, 12.0)
+CUTS = st.lists(st.floats(-4, 4), min_size=1, max_size=8, unique=True).map(sorted)
+
+
+@given(STEEPNESS, CUTS)
+def test_category_curves_are_probabilities(a: float, b: list[float]) -> None:
+    curves = category_probabilities(a, b, GRID)
+    assert curves.shape == (len(b) + 1, GRID.size)
+    assert (curves >= -1e-12).all()
+    np.testing.assert_allclose(curves.sum(0), 1.0)
+
+
+@given(STEEPNESS, CUTS)
+def test_information_is_the_sum_of_squared_slopes_over_probabilities(
+    a: float, b: list[float]
+) -> None:
+    step = 1e-5
+    middle = category_probabilities(a, b, GRID)
+    ahead, behind = (category_probabilities(a, b, GRID + shift) for shift in (step, -step))
+    usable = middle > 1e-7
+    squares = ((ahead - behind) / (2 * step)) ** 2
+    expected = np.where(usable, squares / np.where(usable, middle, 1), 0).sum(0)
+    np.testing.assert_allclose(item_information(a, b, GRID), expected, rtol=2e-3, atol=2e-4)
+
+
+def test_ranks_of_chains_that_agree_are_level() -> None:
+    alike = rank_histogram(np.random.default_rng(2).standard_normal((4, 4000)))
+    assert alike.shape == (4, 20)
+    assert alike.sum() == 16_000
+    assert (np.abs(alike - 200) < 60).all()

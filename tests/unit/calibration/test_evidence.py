@@ -7,7 +7,7 @@ from calibration import gates, grm
 from calibration.artefact import GrmArtefact
 from calibration.conformal import predict_sets
 from calibration.data import Responses
-from calibration.errors import SettingError, TooFewRespondentsError
+from calibration.errors import SettingError, TooFewItemsError, TooFewRespondentsError
 from calibration.invariance import compare, differences_p_value, name_items
 from calibration.persons import odd_respondents, person_fit
 from calibration.predictive import check_fit
@@ -256,3 +256,11 @@ def test_chosen_respondents_keep_their_answers_and_groups() -> None:
     assert np.array_equal(some.counts, responses.counts[kept])
     assert np.array_equal(some.groups, responses.groups[kept])
     assert some.respondents[1] == responses.respondents[3]
+
+
+def test_an_item_without_others_to_compare_groups_by_is_refused() -> None:
+    who, _ = np.indices((8, 6))
+    grades = (who + np.random.default_rng(0).integers(0, 4, who.shape)) // 4
+    alone = Responses.from_columns("f", who.ravel(), np.full(who.size, "x"), grades.ravel())
+    with pytest.raises(TooFewItemsError, match="item x is alone"):
+        name_items(alone.regrouped(np.arange(8) % 2))

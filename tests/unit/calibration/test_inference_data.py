@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,18 @@ def test_draws_have_named_dimensions_and_outlive_the_file(smoke_fit: Fit, tmp_pa
     assert again.attrs["family"] == "openness"
     np.testing.assert_array_equal(again["theta"].values, posterior["theta"].values)
     assert float(arviz.rhat(again, var_names=["discrimination"])["discrimination"].max()) < 1.005
+
+
+def test_one_item_keeps_its_dimension(smoke_fit: Fit) -> None:
+    of_items = ("discrimination", "thresholds")
+    draws = {
+        name: values[:, :, :1] if name in of_items else values
+        for name, values in smoke_fit.draws.items()
+    }
+    alone = replace(smoke_fit, estimates=smoke_fit.estimates[:1], draws=draws)
+    posterior = to_inference_data(alone).posterior
+    assert posterior["discrimination"].dims == ("chain", "draw", "item")
+    assert posterior["thresholds"].dims == ("chain", "draw", "item", "cut")
 
 
 def test_maximum_likelihood_has_no_draws_to_write(openness_mml: Fit, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 import warnings
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
-from calibration import grm
+from calibration import coordinates, density, grm, nuts, scores
 from calibration.data import Responses
 from calibration.errors import SettingError
 from calibration.loo import Loo, compare_models, smoothed
+from calibration.newton import find_mode
 from calibration.results import Fit, SamplerSettings
 
 
@@ -75,6 +78,67 @@ def test_equal_slopes_are_as_good_where_they_are_true() -> None:
     fit = grm.fit(responses, seed=1, sampler=SamplerSettings(warmup=200, draws=300))
     equal = compare_models(fit, responses, seed=1)[1]
     assert abs(equal.difference) < 2 * equal.difference_se + 3
+
+
+def test_without_a_trait_the_density_is_that_of_one_answer_after_the_other(
+    unequal: dict[str, Loo],
+) -> None:
+    responses = survey((0.4, 0.7, 2.5, 3.0))
+    counts, total = responses.counts, 0.0
+    for i in range(responses.n_respondents):
+        others = counts.sum(0) - counts[i]
+        share = (others + 1) / (others + 1).sum(1, keepdims=True)
+        total += np.log(share[counts[i] > 0]).sum()
+    assert unequal["independence"].elpd == pytest.approx(total, abs=1e-8)
+    assert unequal["independence"].pareto_k_max is None
+
+
+def test_some_respondents_left_out_speak_for_all() -> None:
+    """Their differences agree within the standard error of the choice, which is a small part."""
+    responses = survey((0.5, 1.0, 2.0, 2.5), n=900)
+    fit = grm.fit(responses, seed=1, sampler=SamplerSettings(warmup=200, draws=300))
+    every = compare_models(fit, responses, seed=1, most_left_out=900)
+    some = compare_models(fit, responses, seed=1, most_left_out=100)
+    assert {row.left_out for row in every} == {900}
+    assert {row.left_out for row in some} == {100}
+    for whole, part in zip(every[1:], some[1:], strict=True):
+        assert part.difference == pytest.approx(whole.difference, abs=0.5 * whole.difference_se)
+        assert part.difference_se == pytest.approx(whole.difference_se, rel=0.5)
+    for whole, part in zip(every, some, strict=True):
+        assert part.elpd == pytest.approx(whole.elpd, abs=3)
+
+
+def test_a_handful_left_out_is_refused(smoke: Responses, smoke_fit: Fit) -> None:
+    with pytest.raises(SettingError, match="most_left_out = 9: give 10 or more"):
+        compare_models(smoke_fit, smoke, seed=0, most_left_out=9)
+
+
+def equal_slopes(y: Array, data: density.MarginalData) -> Array:
+    n_items, n_cuts = data.used.shape
+    every = jnp.concatenate([jnp.full(n_items, y[0]), y[1:]])
+    prior = density.cut_log_prior(density.split_items(every, n_items, n_cuts), data.used)
+    return density.marginal_log_density(every, data) + prior - 0.5 * y[0] ** 2
+
+
+def test_few_respondents_are_compared_as_if_the_simpler_model_had_been_sampled(
+    smoke: Responses, smoke_fit: Fit
+) -> None:
+    """A tenth of all answers each is more than importance sampling can do without: it says so."""
+    rows = {row.model: row for row in compare_models(smoke_fit, smoke, seed=1)}
+    n = len(smoke.items)
+    data = grm.marginal_data(smoke, [np.ones(smoke.n_respondents, bool)], prior_weight=0.0)
+    mode = find_mode(equal_slopes, grm.start_items(smoke)[n - 1 :], data)
+    whitened = nuts.Whitened(jnp.asarray(mode.y), jnp.asarray(nuts.whitening(mode.hessian)), data)
+    settings = SamplerSettings(draws=250)
+    y = nuts.sample(equal_slopes, whitened, seed=1, settings=settings, tell=lambda *_: None).y
+    full = np.concatenate([np.repeat(y[..., :1], n, -1), y[..., 1:]], -1).reshape(1000, -1)
+    parts = coordinates.unpack_items(full, n, data.used.shape[1])
+    a, b = np.exp(parts[0]), coordinates.thresholds_of(*parts, np.asarray(data.used))
+    table = [scores.integrate(smoke, *items).log_likelihood for items in zip(a, b, strict=True)]
+    sampled = smoothed(np.stack(table))[0].sum()
+    assert rows["equal_discrimination"].elpd == pytest.approx(sampled, abs=2)
+    assert rows["equal_discrimination"].difference < -20
+    assert rows["grm"].unreliable > 0
 
 
 def test_a_fit_without_draws_is_refused(openness: Responses, openness_mml: Fit) -> None:

@@ -85,12 +85,26 @@ def test_the_artefact_of_a_fit_is_the_agreed_document(smoke_fit: Fit) -> None:
         "n_respondents",
         "n_responses",
         "items",
+        "population",
         "diagnostics",
     ]
     assert list(document["items"][0]) == ["item", "categories", "discrimination", "thresholds"]
     first = document["items"][0]["discrimination"]
-    assert list(first) == ["mean", "sd", "hdi95", "r_hat", "ess_bulk", "ess_tail"]
+    assert list(first) == ["mean", "sd", "hdi95", "r_hat", "ess_bulk", "ess_tail", "mcse"]
     assert first["mean"] == smoke_fit.discrimination[0].mean
+    assert 0 < first["mcse"] < first["sd"] / 50
+    spread = document["population"]["log_discrimination_sd"]
+    assert spread["mean"] == pytest.approx(smoke_fit.draws["log_discrimination_sd"].mean())
+    assert spread["ess_bulk"] > 400
+
+
+def test_artefacts_of_before_a_figure_was_kept_are_read(smoke_fit: Fit) -> None:
+    document = json.loads(GrmArtefact.from_fit(smoke_fit).to_json())
+    del document["population"]
+    del document["items"][0]["discrimination"]["mcse"]
+    former = GrmArtefact.from_json(json.dumps(document))
+    assert former.population == {}
+    assert former.items[0].discrimination.mcse is None
 
 
 @pytest.mark.parametrize(("bad", "word"), [(float("nan"), "NaN"), (float("inf"), "Infinity")])

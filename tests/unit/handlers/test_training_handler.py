@@ -1,5 +1,6 @@
 import json
 
+import pyarrow as pa
 import pytest
 
 from events.catalogue import IterationStarted, TrainingRequested
@@ -18,7 +19,9 @@ from schemas.tables import (
     GRADES,
     INVARIANCE,
     ITEM_CHECKS,
+    MODEL_COMPARISONS,
     PROMOTIONS,
+    SCORES,
 )
 
 FAMILY = Family(family="openness", items=("imagination", "intellect"), reversed=("intellect",))
@@ -42,6 +45,14 @@ GATE = {
     "number": 1, "name": "r-hat", "value": None, "threshold": "below 1.01", "passed": True,
     "holds": True, "judged": False, "reason": "no draws",
 }  # fmt: skip
+
+
+MODELS = (
+    {
+        "model": "grm", "elpd": -10.0, "se": 1.0, "p_loo": 2.0, "difference": 0.0,
+        "difference_se": 0.0, "pareto_k_max": None, "unreliable": 0, "left_out": 2,
+    },
+)  # fmt: skip
 
 
 def metric(item):
@@ -80,7 +91,17 @@ class FixedTrainer:
         metrics = tuple(metric(item) for item in FAMILY.items)
         found = tuple(checked(item) for item in FAMILY.items)
         return Training(
-            GRM, self.draws, self.draws and b"nc", CHECKS, FIGURES, (GATE,), metrics, levels, found
+            GRM,
+            self.draws,
+            self.draws and b"nc",
+            CHECKS,
+            FIGURES,
+            (GATE,),
+            metrics,
+            levels,
+            found,
+            MODELS,
+            pa.table({"respondent": [0, 1], "mean": [0.5, -0.5], "sd": [0.2, 0.3]}),
         )
 
 
@@ -160,6 +181,13 @@ async def test_a_fit_is_kept_once_with_its_metrics(graded, claim):
     assert [(row["item"], row["invariant"], row["stable"]) for row in items] == [
         ("imagination", False, None),
         ("intellect", False, None),
+    ]
+    [model] = (await ports.warehouse.read(MODEL_COMPARISONS, where=key)).to_pylist()
+    assert {name: model[name] for name in MODELS[0]} == MODELS[0]
+    scores = (await ports.warehouse.read(SCORES, where=key)).to_pylist()
+    assert [(row["persona"], row["mean"], row["sd"]) for row in scores] == [
+        (0, 0.5, 0.2),
+        (1, -0.5, 0.3),
     ]
     assert await ports.objects.get(outcomes[0].receipt.uris["inference"]) == b"nc"
     assert graded.effects.objects_written == 4

@@ -298,7 +298,7 @@ def test_an_empty_grm_is_no_fault(report):
 def test_families_of_every_shape(report, family, items, categories):
     fitted = family(items=items, categories=categories, draws=60, chains=2)
     page = page_of(report(families=(fitted,)))
-    assert len([row for row in page.rows if len(row) == 10 and row[1] == "a"]) == len(items)
+    assert len([row for row in page.rows if len(row) == 11 and row[1] == "a"]) == len(items)
 
 
 def test_items_may_differ_in_categories(report, family):
@@ -349,9 +349,9 @@ def test_invariance_is_printed_as_given(smoke_html):
 
 def test_what_else_the_fit_says_of_itself_is_shown(smoke_html):
     text = Page(smoke_html).text
-    assert "e bfmi 1.02 , 0.98 , 1.01 , 0.99" in text
-    assert "log likelihood -4,871.99" in text
-    assert "marginal reliability 0.9412" in text
+    assert "E-BFMI by chain 1.02 , 0.98 , 1.01 , 0.99" in text
+    assert "Log-likelihood, θ integrated out -4,871.99" in text
+    assert "Marginal reliability 0.9412" in text
     assert "item artistic: category 2 was used once" in text
 
 
@@ -473,3 +473,67 @@ def test_gates_say_whether_they_were_judged_and_who_waived_them(report, family):
     assert "1 not judged" in gates_told
     held = page_of(report(families=(family(gates=gates, status="held"),)))
     assert held.row("7")[2] == "✕ holds back"
+
+
+MODELS = [
+    {"model": "grm", "elpd": -20384.48, "se": 104.3, "p_loo": 32.95, "pareto_k_max": 0.36,
+     "unreliable": 0, "difference": 0.0, "difference_se": 0.0, "left_out": 8},
+    {"model": "equal_discrimination", "elpd": -20447.6, "se": 105.9, "p_loo": 28.7,
+     "pareto_k_max": 0.3, "unreliable": 0, "difference": -63.12, "difference_se": 12.84,
+     "left_out": 8},
+    {"model": "independence", "elpd": -21216.49, "se": 96.0, "p_loo": 26.3, "pareto_k_max": None,
+     "unreliable": 0, "difference": -832.01, "difference_se": 50.46, "left_out": 8},
+]  # fmt: skip
+
+
+def test_simpler_models_are_compared_as_they_were(report, family, checks):
+    page = page_of(report(families=(family(checks=checks() | {"models": MODELS}),)))
+    assert page.row("one discrimination for all items")[3:5] == ["-63.1", "12.8"]
+    assert page.row("no trait")[-1] == "-"
+    assert "8 of 10 respondents were left out" in page.text
+    assert "read the differences as rough" not in page.text
+    rough = [{**row, "unreliable": 7} for row in MODELS]
+    page = page_of(report(families=(family(checks=checks() | {"models": rough}),)))
+    assert "For 7 of 8 the fit leans too much on the one respondent" in page.text
+    why = {"models": {"not_judged": "method 'mml' has no draws"}}
+    page = page_of(report(families=(family(checks=checks() | why),)))
+    assert "Not compared: method 'mml' has no draws." in page.text
+
+
+def test_scores_are_drawn_where_they_were_kept(report, family):
+    scores = (np.linspace(-5, 2, 700), np.full(700, 0.4))
+    page = page_of(report(families=(family(scores=scores),)))
+    labels = [svg["aria-label"] for svg in page.named("svg")]
+    assert "Respondents' scores on openness" in labels
+    assert "Respondents' scores on openness" not in [
+        svg["aria-label"] for svg in page_of(report()).named("svg")
+    ]
+
+
+NETWORK = {
+    "families": ["calm", "kind <b>", "open"],
+    "edges": [
+        {"parent": "calm", "child": "open", "weight": 0.71, "strength": 1.0, "direction": 0.64},
+        {"parent": "kind <b>", "child": "open", "weight": -0.2, "strength": 0.9, "direction": 0.5},
+    ],
+    "n_respondents": 200, "resamplings": 100, "log_score": -6.171, "log_score_empty": -6.454,
+    "log_score_full": -6.168, "gain_se": 0.018,
+}  # fmt: skip
+
+
+def test_the_network_is_drawn_and_told_edge_by_edge(report):
+    page = page_of(report(network=NETWORK))
+    assert "Network over families" in [svg["aria-label"] for svg in page.named("svg")]
+    assert page.row("calm → open") == ["calm → open", "0.71", "100%", "64%"]
+    assert page.row("kind <b> → open") == ["kind <b> → open", "-0.20", "90%", "50%"]
+    assert page.row("this graph") == ["this graph", "-6.171", "0.283 ± 0.018"]
+    assert page.row("all edges") == ["all edges", "-6.168", "0.286"]
+    assert "#network" in [link["href"] for link in page.named("a")]
+
+
+def test_a_network_without_edges_or_without_families_says_so(report):
+    page = page_of(report(network={**NETWORK, "edges": []}))
+    assert "no two families depend on each other" in page.text
+    page = page_of(report(network="1 family was calibrated: a network needs two"))
+    assert "Not learned: 1 family was calibrated: a network needs two." in page.text
+    assert "Network over families" not in page_of(report()).text

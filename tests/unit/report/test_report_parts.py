@@ -11,41 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.ports import StepStatus
-from infra.report.curves import THETA, category_curves, envelope, information, rank_counts
+from infra.report.curves import envelope
 from infra.report.estimates import estimates_of, items_of, recovery, worst
 from infra.report.timeline import in_slices, peak, timeline_of
 from infra.report.words import MINUS, duration, number, plain, short, trim
-
-steepness = st.floats(0.05, 12.0)
-cuts = st.lists(st.floats(-4, 4), min_size=1, max_size=8, unique=True).map(sorted)
-
-
-@given(steepness, cuts)
-def test_category_curves_are_probabilities(a, b):
-    curves = category_curves(a, np.array(b))
-    assert curves.shape == (len(b) + 1, THETA.size)
-    assert (curves >= -1e-12).all()
-    np.testing.assert_allclose(curves.sum(0), 1.0)
-
-
-def test_category_curves_follow_the_logistic():
-    curves = category_curves(1.7, np.array([-0.5, 1.0]), np.array([0.3]))
-    first, second = (1 / (1 + np.exp(-1.7 * (0.3 - b))) for b in (-0.5, 1.0))
-    np.testing.assert_allclose(curves[:, 0], [1 - first, first - second, second])
-
-
-@given(steepness, cuts)
-def test_information_is_the_sum_of_squared_slopes_over_probabilities(a, b):
-    theta, step = np.linspace(-3, 3, 25), 1e-5
-    middle = category_curves(a, np.array(b), theta)
-    slope = (
-        category_curves(a, np.array(b), theta + step)
-        - category_curves(a, np.array(b), theta - step)
-    ) / (2 * step)
-    usable = middle > 1e-7
-    expected = np.where(usable, slope**2 / np.where(usable, middle, 1), 0).sum(0)
-    found = information(a, np.array(b), theta)
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_an_envelope_keeps_every_extreme():
@@ -62,16 +31,6 @@ def test_an_envelope_keeps_every_extreme():
 def test_a_short_trace_is_kept_whole():
     draws = np.arange(50.0)
     np.testing.assert_array_equal(envelope(draws)[1], draws)
-
-
-def test_ranks_of_chains_that_agree_are_level_and_of_others_not():
-    random = np.random.default_rng(2)
-    alike = rank_counts(random.standard_normal((4, 4000)))
-    assert alike.shape == (4, 20)
-    assert alike.sum() == 16_000
-    assert (np.abs(alike - 200) < 60).all()
-    apart = rank_counts(random.standard_normal((2, 1000)) + np.array([[0.0], [100.0]]))
-    np.testing.assert_array_equal(apart[0], [100] * 10 + [0] * 10)
 
 
 @pytest.mark.parametrize(
