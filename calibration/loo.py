@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from numpy.typing import NDArray
 
 from calibration import coordinates, curvature, density, grm, layout, scores
@@ -206,13 +204,10 @@ def _equal_slopes(
     It is the graded response model's density on a plane, so nothing new is compiled.
     """
     data, through = _restricted(responses)
-    onto = jnp.asarray(through)
 
-    def evaluate(
-        y: Array, data: density.MarginalData, *, rough: bool
-    ) -> tuple[Array, Array, Array]:
-        value, slope, hessian = curvature.evaluate(jnp.asarray(through @ y), data, rough)
-        return value, onto.T @ slope, onto.T @ hessian @ onto
+    def evaluate(y: _Table, data: density.MarginalData) -> tuple[float, _Table, _Table]:
+        value, slope, hessian = curvature.evaluate(through @ y, data)
+        return value, through.T @ slope, through.T @ hessian @ through
 
     items = grm.start_items(responses)
     start = through[: items.size].T @ items / through.sum(0)
