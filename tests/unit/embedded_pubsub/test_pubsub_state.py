@@ -9,6 +9,7 @@ from embedded_pubsub.changes import (
     PutAttempt,
     PutMessage,
     PutOwed,
+    PutSeek,
     PutSnapshot,
     PutSubscription,
     PutTopic,
@@ -94,6 +95,7 @@ class World:
                 acks=[ack for ack in self.changes(PutAck) if ack.seq not in dropped],
                 attempts=self.changes(PutAttempt),
                 owed=self.changes(PutOwed),
+                seeks=self.changes(PutSeek),
                 uses=self.changes(PutUse),
                 read=lambda seqs: {m.seq: m.body for m in stored if m.seq in seqs},
             )
@@ -327,6 +329,22 @@ class TestRestart:
         again = world.restarted()
         again.ack(*leases)
         assert again.bodies() == []
+
+    def test_ack_from_before_a_seek_still_does_not_count(self, world):
+        world.publish("x", now=5)
+        leases = world.take(now=5)
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        again = world.restarted()
+        again.ack(*leases)
+        assert again.bodies(now=10) == ["x"]
+
+    def test_ack_from_after_a_seek_still_counts(self, world):
+        world.publish("x", now=5)
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        leases = world.take(now=10)
+        again = world.restarted()
+        again.ack(*leases)
+        assert again.bodies(now=10) == []
 
     def test_keeps_what_a_seek_brought_from_before_the_subscription(self):
         world = World().topic(message_retention_duration={"seconds": 3600}).subscribe(SECOND)

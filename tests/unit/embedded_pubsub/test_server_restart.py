@@ -1,5 +1,7 @@
 """What schemas and policies are after a restart, and files of an earlier format."""
 
+import sqlite3
+
 import pytest
 from google.iam.v1 import policy_pb2
 
@@ -93,6 +95,16 @@ async def test_file_of_a_former_format_is_taken_over(tmp_path, former_store, ver
         assert protos.PubsubMessage.FromString(body).data == b"old"
         assert overview(runtime)["schemas"] == []
         await runtime.close()
+
+
+async def test_file_that_does_not_know_of_seeks_is_taken_over(opened, tmp_path):
+    topic = protos.Topic(name=TOPIC)
+    await opened(lambda state, _: state.create_topic(topic))
+    with sqlite3.connect(tmp_path / "pubsub.sqlite3") as connection:
+        connection.execute("DROP TABLE seeks")
+        connection.execute("PRAGMA user_version = 3")
+    connection.close()
+    assert await opened(lambda state, _: list(state.topics)) == [[TOPIC]]
 
 
 async def test_backlog_is_read_from_the_store_after_a_restart(opened, tmp_path):
