@@ -1,8 +1,8 @@
 """Seek: what is acknowledged is set to what it was, by a time or by a snapshot.
 
 What is unacknowledged then is delivered again, whatever is out at the time: an ack of a delivery
-from before the seek does not count, restarts or not. Pure, like the state machine. Source: Cloud Pub/Sub
-documentation, "Replay and purge messages".
+from before the seek does not count, restarts or not. Pure, like the state machine. Source: Cloud
+Pub/Sub documentation, "Replay and purge messages".
 """
 
 from collections.abc import Iterable, Mapping

@@ -346,6 +346,26 @@ class TestRestart:
         again.ack(*leases)
         assert again.bodies(now=10) == []
 
+    def test_clock_that_is_set_back_drops_nothing_early_and_late_by_no_more(self, world):
+        (before,) = world.publish("before", now=HOUR)
+        again = world.restarted()
+        again.publish("after", now=0)
+        again.state.expire(7 * DAY + HOUR)
+        messages = again.state.subscription(FIRST).backlog.messages()
+        assert int(before) in {message.seq for message in messages}
+        again.state.expire(7 * DAY + HOUR + 1)
+        assert len(again.state.subscription(FIRST).backlog) == 0
+
+    def test_clock_that_is_set_back_keeps_what_is_in_use(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.take(now=DAY)
+        again = world.restarted()
+        again.take(now=DAY - HOUR)
+        again.state.expire(2 * DAY - HOUR)
+        assert FIRST in again.state.subscriptions
+        again.state.expire(2 * DAY - HOUR + 1)
+        assert FIRST not in again.state.subscriptions
+
     def test_keeps_what_a_seek_brought_from_before_the_subscription(self):
         world = World().topic(message_retention_duration={"seconds": 3600}).subscribe(SECOND)
         world.publish("1", "2", now=100)
