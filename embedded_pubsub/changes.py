@@ -88,6 +88,13 @@ class PutOwed(NamedTuple):
     subscription: int
 
 
+class PutSeek(NamedTuple):
+    """A seek made every delivery of a subscription void that is numbered below `first`."""
+
+    subscription: int
+    first: int
+
+
 class PutAttempt(NamedTuple):
     """A message went out for the `attempt`-th time under a dead-letter policy."""
 
@@ -141,6 +148,7 @@ Change = (
     | PutAck
     | DropAck
     | PutOwed
+    | PutSeek
     | PutAttempt
     | PutUse
     | PutSchema

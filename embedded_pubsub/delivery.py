@@ -48,13 +48,14 @@ class Backlog:
         self.log = log
         self.failures: Mapping[int, int] = {}
         """Failed deliveries from before a restart, by the number of the message."""
+        self.first_delivery = 0
+        """Deliveries with lower numbers are void: not even a late ack of theirs counts."""
         self.entries: dict[int, Entry] = {}
         self.leases: dict[str, Lease] = {}
         self.settled: list[Message] = []
         self.exhausted: list[Entry] = []
         self._number = number
         self._delivery_numbers = delivery_numbers
-        self._first_delivery = 0
         self._ready: deque[Entry | OrderedKey] = deque()
         self._delayed: list[tuple[float, int, Entry | OrderedKey]] = []
         self._timers: list[tuple[float, int, Lease]] = []
@@ -184,7 +185,7 @@ class Backlog:
 
     def refill(self, messages: Iterable[Message]) -> None:
         """Start over with these messages, in this order; every lease is void, late acks too."""
-        self._first_delivery = next(self._delivery_numbers)
+        self.first_delivery = next(self._delivery_numbers)
         if self.log is not None:
             self.log.go_to_end()
         for lease in list(self.leases.values()):
@@ -263,7 +264,7 @@ class Backlog:
         if self.policy.exactly_once:
             return
         subscription, seq, delivery = parse_ack_id(ack_id)
-        if subscription != self._number or delivery < self._first_delivery:
+        if subscription != self._number or delivery < self.first_delivery:
             return
         entry = self.entries.get(seq)
         if entry is not None and entry.key is None:

@@ -4,6 +4,7 @@
 |---|---|
 | 1 | no schemas, no policies |
 | 2 | a message's time, key and size are only in its body; no times of use |
+| 3 | what a seek made void is not kept |
 """
 
 import sqlite3

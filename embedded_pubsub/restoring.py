@@ -99,6 +99,9 @@ def _restore_what_was_done(state: "PubSub", saved: Saved) -> None:
     for number, failed in failures.items():
         if number in numbered:
             numbered[number].backlog.failures = failed
+    for number, first in saved.seeks:
+        if number in numbered:
+            numbered[number].backlog.first_delivery = first
     for number, used in saved.uses:
         if number in numbered:
             numbered[number].used_saved = used

@@ -1,13 +1,13 @@
 """Seek: what is acknowledged is set to what it was, by a time or by a snapshot.
 
 What is unacknowledged then is delivered again, whatever is out at the time: an ack of a delivery
-from before the seek does not count. Pure, like the state machine. Source: Cloud Pub/Sub
-documentation, "Replay and purge messages".
+from before the seek does not count, restarts or not. Pure, like the state machine. Source: Cloud
+Pub/Sub documentation, "Replay and purge messages".
 """
 
 from collections.abc import Iterable, Mapping
 
-from embedded_pubsub.changes import DropAck, PutOwed
+from embedded_pubsub.changes import DropAck, PutOwed, PutSeek
 from embedded_pubsub.errors import InvalidArgumentError
 from embedded_pubsub.log import Message
 from embedded_pubsub.protos import PubsubMessage
@@ -79,3 +79,4 @@ def _seek(
         if seq < subscription.start:
             state.changes.append(PutOwed(seq, subscription.number))
     backlog.refill(held[seq] for seq in sorted([*backlog.entries, *back]))
+    state.changes.append(PutSeek(subscription.number, backlog.first_delivery))

@@ -26,6 +26,7 @@ from embedded_pubsub.changes import (
     PutOwed,
     PutPolicy,
     PutSchema,
+    PutSeek,
     PutSnapshot,
     PutSubscription,
     PutTopic,
@@ -34,7 +35,7 @@ from embedded_pubsub.changes import (
 from embedded_pubsub.errors import DataDirError, DataDirInUseError, ResourceExhaustedError
 from embedded_pubsub.formats import migrate
 
-FORMAT = 3
+FORMAT = 4
 """The version of the tables below, kept in SQLite's `user_version`; `formats` knows the former."""
 
 RESIDENT_BYTES = 64 * 2**20
@@ -64,6 +65,7 @@ CREATE TABLE IF NOT EXISTS attempts (
 CREATE TABLE IF NOT EXISTS schemas (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS policies (resource TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS uses (subscription INTEGER PRIMARY KEY, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS seeks (subscription INTEGER PRIMARY KEY, first INTEGER NOT NULL);
 """
 
 _STATEMENTS: dict[type, tuple[str, ...]] = {
@@ -76,6 +78,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
         "DELETE FROM owed WHERE subscription = ?",
         "DELETE FROM attempts WHERE subscription = ?",
         "DELETE FROM uses WHERE subscription = ?",
+        "DELETE FROM seeks WHERE subscription = ?",
     ),
     PutSnapshot: ("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)",),
     DropSnapshot: ("DELETE FROM snapshots WHERE number = ?",),
@@ -90,6 +93,7 @@ _STATEMENTS: dict[type, tuple[str, ...]] = {
     DropAck: ("DELETE FROM acks WHERE seq = ? AND subscription = ?",),
     PutOwed: ("INSERT OR IGNORE INTO owed VALUES (?, ?)",),
     PutAttempt: ("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",),
+    PutSeek: ("INSERT OR REPLACE INTO seeks VALUES (?, ?)",),
     PutUse: ("INSERT OR REPLACE INTO uses VALUES (?, ?)",),
     PutSchema: ("INSERT OR REPLACE INTO schemas VALUES (?, ?)",),
     DropSchema: ("DELETE FROM schemas WHERE number = ?",),
@@ -122,6 +126,7 @@ class Saved:
     acks: Iterable[tuple[int, int]] = ()
     owed: Iterable[tuple[int, int]] = ()
     attempts: Sequence[PutAttempt] = ()
+    seeks: Sequence[PutSeek] = ()
     uses: Sequence[PutUse] = ()
     schemas: Sequence[PutSchema] = ()
     policies: Sequence[PutPolicy] = ()
@@ -228,6 +233,7 @@ class SqliteStore:
             acks=self._rows("acks", "seq"),
             owed=self._rows("owed", "seq"),
             attempts=[PutAttempt(*row) for row in self._rows("attempts", "seq")],
+            seeks=[PutSeek(*row) for row in self._rows("seeks", "subscription")],
             uses=[PutUse(*row) for row in self._rows("uses", "subscription")],
             schemas=[PutSchema(*row) for row in self._rows("schemas", "number")],
             policies=[PutPolicy(*row) for row in self._rows("policies", "resource")],

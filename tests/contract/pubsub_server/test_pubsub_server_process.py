@@ -125,6 +125,22 @@ def test_acked_message_stays_acked_on_an_exactly_once_subscription(tmp_path):
         assert [each.message.data for each in call.pull(2)] == [b"2"]
 
 
+def test_ack_from_before_a_seek_settles_nothing_after_a_kill(tmp_path):
+    with process("--data-dir", tmp_path) as child, Raw(ready(child)) as call:
+        call.create()
+        call.publish("1", "2")
+        received = call.pull(2)
+        request = protos.SeekRequest(subscription=SUBSCRIPTION)
+        request.time.FromSeconds(1)
+        call("Subscriber/Seek", request, protos.SeekResponse)
+        after = call.pull(1)
+        child.kill()
+    with process("--data-dir", tmp_path) as child, Raw(ready(child)) as call:
+        call.ack(received)
+        call.ack(after)
+        assert [each.message.data for each in call.pull(2)] == [b"2"]
+
+
 def test_delivery_attempts_outlive_a_consumer_that_kills_the_server(tmp_path):
     policy = {"dead_letter_topic": TOPIC, "max_delivery_attempts": 5}
     with process("--data-dir", tmp_path) as child, Raw(ready(child)) as call:

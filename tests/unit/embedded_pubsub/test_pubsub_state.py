@@ -9,6 +9,7 @@ from embedded_pubsub.changes import (
     PutAttempt,
     PutMessage,
     PutOwed,
+    PutSeek,
     PutSnapshot,
     PutSubscription,
     PutTopic,
@@ -94,6 +95,7 @@ class World:
                 acks=[ack for ack in self.changes(PutAck) if ack.seq not in dropped],
                 attempts=self.changes(PutAttempt),
                 owed=self.changes(PutOwed),
+                seeks=self.changes(PutSeek),
                 uses=self.changes(PutUse),
                 read=lambda seqs: {m.seq: m.body for m in stored if m.seq in seqs},
             )
@@ -327,6 +329,42 @@ class TestRestart:
         again = world.restarted()
         again.ack(*leases)
         assert again.bodies() == []
+
+    def test_ack_from_before_a_seek_still_does_not_count(self, world):
+        world.publish("x", now=5)
+        leases = world.take(now=5)
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        again = world.restarted()
+        again.ack(*leases)
+        assert again.bodies(now=10) == ["x"]
+
+    def test_ack_from_after_a_seek_still_counts(self, world):
+        world.publish("x", now=5)
+        seek_to_time(world.state, world.state.subscription(FIRST), 1, now=10)
+        leases = world.take(now=10)
+        again = world.restarted()
+        again.ack(*leases)
+        assert again.bodies(now=10) == []
+
+    def test_clock_that_is_set_back_drops_nothing_early_and_late_by_no_more(self, world):
+        (before,) = world.publish("before", now=HOUR)
+        again = world.restarted()
+        again.publish("after", now=0)
+        again.state.expire(7 * DAY + HOUR)
+        messages = again.state.subscription(FIRST).backlog.messages()
+        assert int(before) in {message.seq for message in messages}
+        again.state.expire(7 * DAY + HOUR + 1)
+        assert len(again.state.subscription(FIRST).backlog) == 0
+
+    def test_clock_that_is_set_back_keeps_what_is_in_use(self):
+        world = World().topic().subscribe(expiration_policy={"ttl": {"seconds": DAY}})
+        world.take(now=DAY)
+        again = world.restarted()
+        again.take(now=DAY - HOUR)
+        again.state.expire(2 * DAY - HOUR)
+        assert FIRST in again.state.subscriptions
+        again.state.expire(2 * DAY - HOUR + 1)
+        assert FIRST not in again.state.subscriptions
 
     def test_keeps_what_a_seek_brought_from_before_the_subscription(self):
         world = World().topic(message_retention_duration={"seconds": 3600}).subscribe(SECOND)

@@ -1,5 +1,7 @@
 """What schemas and policies are after a restart, and files of an earlier format."""
 
+import sqlite3
+
 import pytest
 from google.iam.v1 import policy_pb2
 
@@ -93,6 +95,51 @@ async def test_file_of_a_former_format_is_taken_over(tmp_path, former_store, ver
         assert protos.PubsubMessage.FromString(body).data == b"old"
         assert overview(runtime)["schemas"] == []
         await runtime.close()
+
+
+async def test_file_that_does_not_know_of_seeks_is_taken_over(opened, tmp_path):
+    topic = protos.Topic(name=TOPIC)
+    await opened(lambda state, _: state.create_topic(topic))
+    with sqlite3.connect(tmp_path / "pubsub.sqlite3") as connection:
+        connection.execute("DROP TABLE seeks")
+        connection.execute("PRAGMA user_version = 3")
+    connection.close()
+    assert await opened(lambda state, _: list(state.topics)) == [[TOPIC]]
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+async def test_clock_that_is_set_between_two_runs(tmp_path, step):
+    """Ids and messages keep their order, times are the clock's, leases last as long as ever."""
+    name = "projects/p/subscriptions/subscription"
+    times = [1e9]
+
+    async def opened():
+        runtime = Runtime(SqliteStore(tmp_path, fsync=False), lambda: times[-1])
+        if not runtime.state.topics:
+            runtime.state.create_topic(protos.Topic(name=TOPIC))
+            runtime.state.create_subscription(protos.Subscription(name=name, topic=TOPIC))
+        request = protos.PublishRequest(topic=TOPIC, messages=[protos.PubsubMessage(data=b"x")])
+        ids = await runtime.publish(request)
+        return runtime, runtime.open(runtime.state.subscription(name), Consumer()), ids
+
+    runtime, feed, before = await opened()
+    assert len(feed.take()) == 1
+    await runtime.close()
+    times.append(1e9 + step)
+    runtime, feed, after = await opened()
+    runtime.state.expire(times[-1])
+    messages = [lease.entry.message for lease in feed.take()]
+    assert [str(message.seq) for message in messages] == before + after
+    assert int(after[0]) > int(before[0])
+    assert [message.publish_time for message in messages] == times
+    for seconds, again in ((9.9, 0), (10, 2)):
+        times.append(1e9 + step + seconds)
+        runtime.state.tick(times[-1])
+        assert len(feed.take()) == again
+    await runtime.close()
+    runtime, feed, last = await opened()
+    assert [str(lease.entry.message.seq) for lease in feed.take()] == before + after + last
+    await runtime.close()
 
 
 async def test_backlog_is_read_from_the_store_after_a_restart(opened, tmp_path):

@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from embedded_pubsub import protos
+from embedded_pubsub import runtime as runtime_module
 from embedded_pubsub.changes import DropMessage, PutAck, PutMessage
 from embedded_pubsub.errors import ResourceExhaustedError, UnavailableError
 from embedded_pubsub.leases import Consumer
@@ -214,6 +216,16 @@ async def test_lease_that_runs_out_wakes_the_feed(tmp_path):
         await feed.wait()
     assert again[0].entry is first.entry
     await runtime.close()
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_clock_that_is_set_while_the_server_runs_changes_nothing(monkeypatch, step):
+    times = SimpleNamespace(time=lambda: 1e9, monotonic=lambda: 5.0)
+    monkeypatch.setattr(runtime_module, "time", times)
+    clock = runtime_module.Clock()
+    times.time = lambda: 1e9 + step
+    times.monotonic = lambda: 7.5
+    assert clock() == 1e9 + 2.5
 
 
 async def test_closing_server_ends_its_feeds(store):

@@ -13,6 +13,7 @@ from embedded_pubsub.changes import (
     PutAck,
     PutAttempt,
     PutMessage,
+    PutSeek,
     PutSnapshot,
     PutSubscription,
     PutTopic,
@@ -51,6 +52,7 @@ def test_everything_put_comes_back(reopened):
         message(4, b"message", 1),
         PutAck(4, 2),
         PutAttempt(4, 2, 1),
+        PutSeek(2, 5),
     ]
     saved = reopened(puts)
     assert saved.opening == 2
@@ -61,6 +63,7 @@ def test_everything_put_comes_back(reopened):
         *(PutMessage(*head, body) for head, body in zip(saved.messages, [b"message"], strict=True)),
         *saved.acks,
         *saved.attempts,
+        *saved.seeks,
     ] == puts
 
 
@@ -78,10 +81,17 @@ def test_changes_apply_in_their_order(reopened):
 def test_drops_take_what_belongs_along(reopened):
     saved = reopened(
         [message(1, b"a", 1), PutAck(1, 2), PutAttempt(1, 2, 1), DropMessage(1)],
-        [PutTopic(3, b""), PutSubscription(4, 3, 4, b""), PutAck(5, 4), PutAttempt(5, 4, 1)],
+        [
+            PutTopic(3, b""),
+            PutSubscription(4, 3, 4, b""),
+            PutAck(5, 4),
+            PutAttempt(5, 4, 1),
+            PutSeek(4, 6),
+        ],
         [DropTopic(3), DropSubscription(4)],
     )
     assert not any((saved.topics, saved.subscriptions, saved.messages, saved.acks, saved.attempts))
+    assert not saved.seeks
 
 
 def test_openings_are_counted(tmp_path):
