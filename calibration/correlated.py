@@ -16,7 +16,7 @@ from calibration import coordinates, correlated_density, grm, layout, nuts, scor
 from calibration.correlated_density import CorrelatedData
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError, ShapeError, TooFewItemsError
-from calibration.newton import Mode, find_mode, second_derivatives
+from calibration.newton import Mode, find_centre, second_derivatives
 from calibration.results import (
     Diagnostics,
     Fit,
@@ -203,7 +203,7 @@ def _mode(responses: Responses, data: CorrelatedData) -> Mode:
         ]
     )
     try:
-        return find_mode(correlated_density.log_density, start, data)
+        return find_centre(correlated_density.log_density, start, data)
     except NotConvergedError as error:
         known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
         raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error

@@ -138,13 +138,13 @@ class Corpus(Frozen):
 class Sampler(Frozen):
     """What NUTS is asked for; draws and warm-up per chain.
 
-    Without ``draws`` the calibration takes as many as the shape of the data needs.
+    Without ``draws`` or ``target_accept`` the calibration takes what the shape of the data needs.
     """
 
     chains: Annotated[int, Field(ge=2, le=16)] = 4
     warmup: Annotated[int, Field(ge=50, le=100_000)] = 300
     draws: Annotated[int, Field(ge=50, le=100_000)] | None = None
-    target_accept: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.85
+    target_accept: Annotated[float, Field(ge=0.5, lt=1.0)] | None = None
 
 
 class SimulatorEvaluator(Frozen):
