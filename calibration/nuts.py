@@ -2,8 +2,8 @@
 
 ``numpyro.infer.hmc.hmc`` is driven directly, in blocks of one compiled program: the program is
 shared by all data of one shape, progress can be told between blocks, and the number of draws is
-not compiled in. Chains run one per host device where there are enough of them; the numbers are
-the same either way.
+not compiled in. Chains run one per host device where there are enough of them. The same number of
+devices gives the same bytes; another one rounds otherwise.
 """
 
 import time

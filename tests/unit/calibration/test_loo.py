@@ -106,6 +106,9 @@ def test_some_respondents_left_out_speak_for_all() -> None:
         assert part.difference_se == pytest.approx(whole.difference_se, rel=0.5)
     for whole, part in zip(every, some, strict=True):
         assert part.elpd == pytest.approx(whole.elpd, abs=3)
+    for row in (every[0], some[0]):
+        assert row.elpd == pytest.approx(fit.log_likelihood - row.p_loo, abs=3)
+        assert row.p_loo > 8
 
 
 def test_a_handful_left_out_is_refused(smoke: Responses, smoke_fit: Fit) -> None:
