@@ -187,11 +187,8 @@ def _joint_data(responses: Responses) -> density.JointData:
 def _sample_items(
     responses: Responses, seed: int, settings: SamplerSettings, report: _Report
 ) -> _Draws:
-    everyone = np.ones(responses.n_respondents, bool)
-    data = marginal_data(responses, [everyone], prior_weight=1.0)
+    data, mode = _marginal_mode(responses, report, prior_weight=1.0)
     used = np.asarray(data.used)
-    find = partial(find_marginal_mode, responses)
-    mode = _mode(find, start_items(responses), data, responses, report)
     most = responses.counts.sum((1, 2)).max()
     log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
     at = scores.integrate(
@@ -205,14 +202,20 @@ def _sample_items(
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), None, mode)
 
 
+def _marginal_mode(
+    responses: Responses, report: _Report, *, prior_weight: float
+) -> tuple[density.MarginalData, Mode]:
+    everyone = np.ones(responses.n_respondents, bool)
+    data = marginal_data(responses, [everyone], prior_weight=prior_weight)
+    find = partial(find_marginal_mode, responses)
+    return data, _mode(find, start_items(responses), data, responses, report)
+
+
 def _sample_narrow(
     responses: Responses, seed: int, settings: SamplerSettings, report: _Report
 ) -> _Draws:
-    everyone = np.ones(responses.n_respondents, bool)
-    data = marginal_data(responses, [everyone], prior_weight=1.0)
+    data, mode = _marginal_mode(responses, report, prior_weight=1.0)
     used = np.asarray(data.used)
-    find = partial(find_marginal_mode, responses)
-    mode = _mode(find, start_items(responses), data, responses, report)
     scale = nuts.whitening(mode.hessian)
     own = adaptive_density.lay_out(responses, data, mode.y, scale)
     chains = _chains(adaptive_density.log_density, mode, own, (seed, settings), responses, report)
@@ -242,11 +245,8 @@ def _in_float32(y: NDArray[np.float64], data: density.MarginalData) -> density.M
 
 def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit:
     began = time.perf_counter()
-    everyone = np.ones(responses.n_respondents, bool)
-    data = marginal_data(responses, [everyone], prior_weight=0.0)
+    data, mode = _marginal_mode(responses, report, prior_weight=0.0)
     used = np.asarray(data.used)
-    find = partial(find_marginal_mode, responses)
-    mode = _mode(find, start_items(responses), data, responses, report)
     log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
     errors = _standard_errors(mode, used)
     cuts = coordinates.thresholds_of(log_a, lowest, gaps, used)

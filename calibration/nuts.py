@@ -154,13 +154,14 @@ def sample_rescaled(
 ) -> Chains:
     """As `sample`, but whitened by 400 pilot draws that are then left out.
 
-    Half of the warm-up goes before the pilot draws, half after. The two runs share a program.
+    Half of the warm-up goes before the pilot draws, half after, at least 50 draws each. The two
+    runs share a program.
     """
 
     def pilot_tell(phase: Phase, done: int, total: int, _: int) -> None:
         tell("warmup" if phase == "draws" else phase, done, total, 0)
 
-    halved = replace(settings, warmup=(settings.warmup + 1) // 2)
+    halved = replace(settings, warmup=max(50, (settings.warmup + 1) // 2))
     run = partial(sample, log_density, seed=seed, short_every=short_every)
     pilot = run(whitened, settings=replace(halved, draws=_PILOT_DRAWS), tell=pilot_tell)
     chains = run(rescaled(whitened, pilot.y), settings=halved, tell=tell)

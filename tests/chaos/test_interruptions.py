@@ -1,5 +1,6 @@
 """A run that is interrupted, and one whose bus forgets: run again, they complete."""
 
+import os
 import re
 import shutil
 import signal
@@ -18,6 +19,8 @@ def training(nexus):
 def test_ctrl_c_ends_a_run_kindly_and_it_goes_on_later(nexus):
     running = nexus.start(*RUN)
     until(lambda: training(nexus) and children_of_training(nexus.home), "the training to start")
+    for child in children_of_training(nexus.home):
+        os.kill(child, signal.SIGSTOP)  # the fit is quick: it must not end before the signal
     running.signal(signal.SIGINT)
     ended = running.ended(seconds=30)
     assert ended.code == 130
