@@ -63,6 +63,8 @@ class NoTrainer:
             "value": None,
             "threshold": "a fit",
             "passed": False,
+            "judged": True,
+            "holds": True,
             "reason": "nothing was fitted",
         }
         figures = {
@@ -97,7 +99,10 @@ async def through_nexus(home: Path) -> dict[str, Any]:
     settings = Settings(home=home, poll_seconds=0.02)
     request = checked_request(settings, 0, "smoke", seed=SEED)
     silent = Watcher(lambda _: None, lambda _: None)
-    return await run(settings, request, silent, trainer=NoTrainer())
+    document = await run(settings, request, silent, trainer=NoTrainer())
+    if document["status"] != "completed":
+        raise RuntimeError(f"the run has {document['status']}: this would measure something else")
+    return document
 
 
 async def by_hand(home: Path) -> int:
