@@ -28,7 +28,7 @@ class SamplerSettings:
         target_accept: Mean acceptance the step size is adapted to (Hoffman & Gelman 2014). None:
             0.9 for few respondents with 64 answers each or more, 0.85 for others.
         max_tree_depth: Doublings of a trajectory before it is cut. None: 3 for few respondents
-            with 64 answers each or more, 10 for others.
+            with 64 answers each or more, and for 1,000 or more with fewer; 10 for others.
     """
 
     chains: int = 4
