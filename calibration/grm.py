@@ -50,7 +50,8 @@ _DRAWS_OF_FEW, _DRAWS_OF_MANY = 5000, 1500
 _MANY_ANSWERS = 64  # per respondent
 _ACCEPT_OF_MANY_ANSWERS, _DEPTH_OF_MANY_ANSWERS = 0.9, 3
 _WELL_KNOWN, _DEPTH_OF_WELL_KNOWN = 1000, 3  # respondents whose items' posterior is nearly normal
-_SCORING_DRAWS = 200
+_SCORING_DRAWS, _FEWEST_SCORING_DRAWS = 200, 20
+_SCORED = 2_000_000  # respondents by draws: the more of them, the less the items' draws differ
 _COLUMNS = 256  # of draws that are summed up at once: thousands of respondents are no copy of all
 _OF_ITEMS = ("discrimination", "thresholds")
 _Report = Callable[[Progress], None]
@@ -451,7 +452,8 @@ def _theta(responses: Responses, draws: dict[str, NDArray[np.float64]]) -> Respo
         return RespondentScores(responses.respondents, theta.mean((0, 1)), theta.std((0, 1)))
     a = draws["discrimination"].reshape(-1, len(responses.items))
     b = draws["thresholds"].reshape(len(a), len(responses.items), -1)
-    thin = np.linspace(0, len(a) - 1, min(_SCORING_DRAWS, len(a))).astype(int)
+    wanted = max(_FEWEST_SCORING_DRAWS, min(_SCORING_DRAWS, _SCORED // responses.n_respondents))
+    thin = np.linspace(0, len(a) - 1, min(wanted, len(a))).astype(int)
     return RespondentScores(
         responses.respondents, *scores.average_scores(responses, a[thin], b[thin])
     )
