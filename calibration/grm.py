@@ -303,9 +303,9 @@ def marginal_data(
     nodes: NDArray[np.float64] | None = None,
 ) -> density.MarginalData:
     """The data of `density.marginal_log_density`, a block of patterns per group, nothing tied."""
-    most = max(len(layout.distinct_patterns(responses.counts[rows])[1]) for rows in groups)
-    size = layout.shared_size(most)
-    blocks = [layout.pattern_counts(responses, rows, size) for rows in groups]
+    found = [layout.distinct_patterns(responses.counts[rows]) for rows in groups]
+    size = layout.shared_size(max(weight.size for _, weight in found))
+    blocks = [layout.pattern_counts(responses, of_group, size) for of_group in found]
     above = np.stack([block.above.reshape(size, -1).T for block in blocks])
     below = np.stack([block.below.reshape(size, -1).T for block in blocks])
     return density.MarginalData(
