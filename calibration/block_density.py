@@ -34,7 +34,7 @@ class Blocks(NamedTuple):
 
     Attributes:
         rest: Data of what takes no sum over respondents.
-        used: Blocks that hold patterns; the others pad.
+        n_used: Blocks that hold patterns; the others pad.
         counts: Answers by category, shape (n_blocks, n_items * n_categories, size).
         weight: Respondents that share the pattern, 0 for padding, shape (n_blocks, size).
         reference: Log-likelihoods at the mode, shape (n_blocks, size): their difference from it
@@ -43,7 +43,7 @@ class Blocks(NamedTuple):
     """
 
     rest: MarginalData
-    used: Table
+    n_used: Table
     counts: Table
     weight: Table
     reference: Table
@@ -58,7 +58,7 @@ class _Block(NamedTuple):
 
 
 def log_density(y: Array, data: Blocks) -> Array:
-    """`density.marginal_log_density` of one group, up to a constant.
+    """`density.marginal_log_density` of one group, up to a constant. It has first derivatives only.
 
     Args:
         y: Item coordinates.
@@ -81,7 +81,7 @@ def _sums(seen: Array, data: Blocks) -> tuple[Array, Array]:
         return sums[0] + value, sums[1] + slope
 
     nothing = jnp.zeros(()), jnp.zeros(seen.shape)
-    total: tuple[Array, Array] = jax.lax.fori_loop(0, data.used, add, nothing)
+    total: tuple[Array, Array] = jax.lax.fori_loop(0, data.n_used, add, nothing)
     return total
 
 

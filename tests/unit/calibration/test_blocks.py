@@ -58,7 +58,7 @@ def test_blocks_have_the_density_of_nodes_for_everyone(
     responses: Responses, data: MarginalData, mode: Mode
 ) -> None:
     blocks = block_density.lay_out(responses, data, mode.y)
-    assert int(blocks.used) > 4
+    assert int(blocks.n_used) > 4
     everyone = layout.nodes_for_spread(0.2)
     assert blocks.nodes.shape[1] < 0.6 * everyone.size
     assert_plain(blocks, data, mode, value=0.01)
@@ -68,8 +68,8 @@ def test_padding_adds_nothing(responses: Responses, data: MarginalData, mode: Mo
     blocks = block_density.lay_out(responses, data, mode.y)
     held = np.asarray(blocks.weight)
     assert held.sum() == responses.n_respondents
-    assert (held[int(blocks.used) :] == 0).all()
-    assert 0 < (held[: int(blocks.used)] == 0).sum() < held.shape[1]
+    assert (held[int(blocks.n_used) :] == 0).all()
+    assert 0 < (held[: int(blocks.n_used)] == 0).sum() < held.shape[1]
 
 
 def test_few_patterns_are_one_block_with_nodes_for_everyone() -> None:
