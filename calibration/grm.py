@@ -223,6 +223,7 @@ def _sample_narrow(
     used = np.asarray(data.used)
     scale = nuts.whitening(mode.hessian)
     own = adaptive_density.lay_out(responses, data, mode.y, scale)
+    settings = _trees(responses, settings)
     chains = _chains(adaptive_density.log_density, mode, own, (seed, settings), responses, report)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     theta = adaptive_density.draw_theta(chains.y, own, seed, responses.n_respondents)
