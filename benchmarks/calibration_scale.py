@@ -1,18 +1,23 @@
 """Wall time, memory and effective draws at scale, and how cost grows with size.
 
-    python benchmarks/calibration_scale.py survey [--respondents 100000] [--items 20] [--nuts]
-        [--rscript Rscript]
-    python benchmarks/calibration_scale.py corpus [--personas 2000] [--families 10] [--nuts]
-    python benchmarks/calibration_scale.py grow survey|corpus [--nuts]
+    python -m benchmarks.calibration_scale survey [--respondents 100000] [--items 20] [--nuts]
+        [--draws 500] [--rscript Rscript] [--pymc-python PYTHON_WITH_PYMC] [--pymc-limit 900]
+    python -m benchmarks.calibration_scale corpus [--personas 2000] [--families 10]
+        [--nuts | --both] [--folder FOLDER]
+    python -m benchmarks.calibration_scale grow survey|corpus [--nuts] [--sizes N ...]
 
 `survey`: one answer per respondent and item; where `--rscript` is given, mirt fits the same
-answers before ours does. `corpus`: every turn of 50 sessions x 12 turns is
-graded on six constructs of ten families; the grades are written to the product's warehouse table
-by SQL, and read back by the product's own query, which counts them there. `grow` runs a tenth and
-the whole, each in a process of its own, and prints the exponent of the cost.
+answers before ours does, and with `--pymc-python` PyMC with nutpie samples them afterwards, theta
+with the items. `corpus`: every turn of 50 sessions x 12 turns is graded on six constructs of each
+family; the grades are written to the product's warehouse table by SQL, and read back by the
+product's own query, which counts them there. All families are fitted one after the other in one
+training process, with `--both` by maximum likelihood and then by NUTS from the same warehouse.
+`grow` runs several sizes (a tenth and the whole, unless told), each in a process of its own, and
+prints the exponent of the cost: of the second family for `corpus`, which compiles nothing.
 
 Peak memory is the largest resident set of the process (of the worker that reads and of the
-training process, for `corpus`), JAX and its compiled programs included.
+training process, for `corpus`), JAX and its compiled programs included. Processor time of the
+training process is read from /proc, so `corpus` needs Linux.
 """
 
 import argparse
@@ -35,9 +40,11 @@ import numpy as np  # after its setting
 
 if TYPE_CHECKING:
     from calibration.results import Fit
+    from infra.ports import Ports, Trainer
 
 SESSIONS, TURNS, CONSTRUCTS, FAMILIES = 50, 12, 6, 10
-QUICK = {"chains": 4, "warmup": 200, "draws": 500}
+HERE = Path(__file__).parent
+CHAINS, WARMUP = 4, 200
 
 
 def peak_gib(who: int = resource.RUSAGE_SELF) -> float:
@@ -67,6 +74,7 @@ def said(fit: "Fit") -> dict[str, Any]:
             "ess_min": round(ess),
             "ess_per_second": round(ess / d.sampling_seconds, 1),
             "divergences": d.divergences,
+            "steps_mean": round(d.steps_mean or math.nan, 1),
         }
     return line
 
@@ -85,9 +93,9 @@ def survey(options: argparse.Namespace) -> dict[str, Any]:
         responses,
         seed=0,
         method="nuts" if options.nuts else "mml",
-        sampler=calibration.SamplerSettings(**QUICK),
+        sampler=calibration.SamplerSettings(CHAINS, WARMUP, options.draws),
     )
-    return {
+    line = {
         "respondents": options.respondents,
         "items": options.items,
         "count_seconds": round(read, 2),
@@ -97,18 +105,38 @@ def survey(options: argparse.Namespace) -> dict[str, Any]:
         **said(fit),
         **peer,
     }
+    if options.pymc_python:
+        line["pymc"] = by_pymc(options, responses.counts)
+    return line
 
 
 def by_mirt(rscript: str, grades: np.ndarray, names: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "grades.csv"
         np.savetxt(path, grades, fmt="%d", delimiter=",", header=",".join(names), comments="")
-        script = str(Path(__file__).parent / "calibration_peers.R")
+        script = str(HERE / "calibration_peers.R")
         ran = subprocess.run(
             [rscript, script, str(path), "mirt-once"], capture_output=True, text=True, check=True
         )
     lines = [line.split(",") for line in ran.stdout.splitlines()]
     return {f"mirt_{quantity}": float(value) for _, quantity, _, _, value in lines}
+
+
+def by_pymc(options: argparse.Namespace, counts: np.ndarray) -> dict[str, Any]:
+    """4 x (500 + 500) draws of the items and of theta; how far it is at the limit isn't known."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "counts.npy")
+        np.save(path, counts)
+        command = [options.pymc_python, str(HERE / "calibration_peers_pymc.py"), path, "0"]
+        try:
+            ran = subprocess.run(
+                [*command, "--draws", "500", "--tune", "500", "--once"],
+                capture_output=True, text=True, check=True, timeout=options.pymc_limit,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return {"not_ended_in_seconds": options.pymc_limit}
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
 
 
 FILL = """
@@ -149,12 +177,18 @@ def fill(path: Path, personas: int, families: int) -> None:
             connection.execute(sql)
 
 
+def children_cpu_seconds() -> float:
+    """Processor time of the child processes that still run."""
+    lists = Path("/proc/self/task").glob("*/children")
+    pids = [pid for path in lists for pid in path.read_text().split()]
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    ticks = sum(int(part) for stat in stats for part in stat[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 async def corpus(options: argparse.Namespace) -> dict[str, Any]:
     """The training step as the product runs it: its query, its training process."""
-    from events.catalogue import TrainingRequested  # noqa: PLC0415
-    from events.model import Corpus, Family, ResponsesEvaluator, Sampler  # noqa: PLC0415
-    from handlers.training import training_job  # noqa: PLC0415
-    from infra.ports import Ports  # noqa: PLC0415
+    from events.model import Corpus, ResponsesEvaluator, Sampler  # noqa: PLC0415
     from infra.trainer import ProcessTrainer  # noqa: PLC0415
     from infra.warehouse.duckdb import DuckDbWarehouse  # noqa: PLC0415
     from schemas.tables import GRADES  # noqa: PLC0415
@@ -163,81 +197,129 @@ async def corpus(options: argparse.Namespace) -> dict[str, Any]:
     warehouse = DuckDbWarehouse(path)
     ports = cast("Ports", SimpleNamespace(warehouse=warehouse))
     trainer = ProcessTrainer(Path(options.cache or path.parent / "programs"))
-    items = tuple(f"construct{i}" for i in range(CONSTRUCTS))
+    shared = {
+        "corpus": Corpus(personas=options.personas, sessions=SESSIONS, turns=TURNS),
+        "evaluator": ResponsesEvaluator(uri="none", digest=f"sha256:{0:064d}"),  # no groups
+        "method": "nuts" if options.nuts else "mml",
+        "sampler": Sampler(chains=CHAINS, warmup=WARMUP, draws=options.draws),
+    }
     families: list[dict[str, Any]] = []
-    for family in range(options.fit_families):
-        name = f"family{family}"
-        event = TrainingRequested(
-            iteration=10,
-            family=name,
-            scale=Family(family=name, items=items),
-            corpus=Corpus(personas=options.personas, sessions=SESSIONS, turns=TURNS),
-            evaluator=ResponsesEvaluator(uri="none", digest=f"sha256:{0:064d}"),  # no groups
-            method="nuts" if options.nuts else "mml",
-            sampler=Sampler(**QUICK),
-            seed=family,
-        )
-        began = time.perf_counter()
-        job = await training_job(event, ports)
-        read = time.perf_counter()
-        training = await trainer.train(job)
-        families.append(
-            {
-                "query_seconds": round(read - began, 2),
-                "rows_read": job.counts.num_rows,
-                "arrow_mib": round(job.counts.nbytes / 2**20, 1),
-                "train_seconds": round(time.perf_counter() - read, 2),
-                **training.figures,
-            }
-        )
+    for family in range(options.families):
+        families.append(await fitted_family(family, shared, ports, trainer))
         print(json.dumps(families[-1]), flush=True)
     rows = await warehouse.count(GRADES, where={"iteration": 10}, by=())
     await trainer.close()
     await warehouse.close()
+    summed = {
+        key: round(sum(family[key] for family in families), 2)
+        for key in ("query_seconds", "train_seconds", "train_cpu_seconds", "checks_seconds")
+    }
+    last = families[-1]
+    of_last = ("train_seconds", "train_cpu_seconds", "sampling_seconds")
     return {
         "grades": rows["n"][0].as_py(),
         "families": len(families),
-        "query_seconds": sum(family["query_seconds"] for family in families),
-        "train_seconds": sum(family["train_seconds"] for family in families),
+        **summed,
+        "r_hat_max": max(family["r_hat_max"] or 0.0 for family in families) or None,
+        "ess_min": min(min(family["ess_bulk_min"] or 0, family["ess_tail_min"] or 0)
+                       for family in families) or None,
+        "divergences": sum(family["divergences"] for family in families),
+        **{f"last_family_{key}": last[key] for key in of_last},
         "worker_peak_gib": peak_gib(),
         "training_peak_gib": peak_gib(resource.RUSAGE_CHILDREN),
+    }  # fmt: skip
+
+
+async def fitted_family(
+    family: int, shared: dict[str, Any], ports: "Ports", trainer: "Trainer"
+) -> dict[str, Any]:
+    from events.catalogue import TrainingRequested  # noqa: PLC0415
+    from events.model import Family  # noqa: PLC0415
+    from handlers.training import training_job  # noqa: PLC0415
+
+    name = f"family{family}"
+    items = tuple(f"construct{i}" for i in range(CONSTRUCTS))
+    event = TrainingRequested(
+        iteration=10,
+        family=name,
+        scale=Family(family=name, items=items),
+        seed=family,
+        **shared,
+    )
+    began, cpu = time.perf_counter(), children_cpu_seconds()
+    job = await training_job(event, ports)
+    read = time.perf_counter()
+    training = await trainer.train(job)
+    return {
+        "family": name,
+        "query_seconds": round(read - began, 2),
+        "rows_read": job.counts.num_rows,
+        "arrow_mib": round(job.counts.nbytes / 2**20, 1),
+        "train_seconds": round(time.perf_counter() - read, 2),
+        "train_cpu_seconds": round(children_cpu_seconds() - cpu, 2),
+        **training.figures,
     }
 
 
+def itself(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """This program in a process of its own, so that each has its own peak memory."""
+    command = [sys.executable, "-m", "benchmarks.calibration_scale", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=HERE.parent)
+
+
 def filled_corpus(options: argparse.Namespace) -> dict[str, Any]:
-    if options.path:
-        return asyncio.run(corpus(options))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        options.path = str(Path(folder) / "warehouse.duckdb")
+        path = Path(folder) / "warehouse.duckdb"
+        same = ["--path", str(path), "--personas", str(options.personas)]
+        same += ["--families", str(options.families), "--draws", str(options.draws)]
+        same += ["--cache", options.cache or str(Path(folder) / "programs")]
         began = time.perf_counter()
-        subprocess.run(
-            [
-                sys.executable, __file__, "fill", "--path", options.path,
-                "--personas", str(options.personas), "--families", str(options.families),
-            ],
-            check=True,
-        )  # fmt: skip
-        filled = {
+        itself("fill", *same)
+        line: dict[str, Any] = {
             "fill_seconds": round(time.perf_counter() - began, 1),
-            "file_mib": round(Path(options.path).stat().st_size / 2**20),
+            "file_mib": round(path.stat().st_size / 2**20),
         }
-        return filled | asyncio.run(corpus(options))
+        for nuts in (False, True) if options.both else (options.nuts,):
+            *families, total = itself("corpus", *same, *["--nuts"] * nuts).stdout.splitlines()
+            print("\n".join(families), flush=True)
+            print(table("nuts" if nuts else "mml", list(map(json.loads, families))), flush=True)
+            line |= {"nuts": json.loads(total)} if options.both and nuts else json.loads(total)
+    return line
+
+
+COLUMNS = (
+    "family", "query_seconds", "rows_read", "train_seconds", "train_cpu_seconds",
+    "compile_seconds", "sampling_seconds", "checks_seconds", "r_hat_max", "ess_bulk_min",
+    "ess_tail_min", "divergences",
+)  # fmt: skip
+
+
+def table(method: str, families: list[dict[str, Any]]) -> str:
+    def shown(value: object) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    rows = [[shown(family[column]) for column in COLUMNS] for family in families]
+    lines = [[f"{method}: {COLUMNS[0]}", *COLUMNS[1:]], ["---"] * len(COLUMNS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def grow(options: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
     size = "--respondents" if options.of == "survey" else "--personas"
     whole = options.respondents if options.of == "survey" else options.personas
+    sizes = options.sizes or [whole // 10, whole]
     lines = []
-    for n in (whole // 10, whole):
-        ran = subprocess.run(
-            [sys.executable, __file__, options.of, size, str(n), *rest],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+    for n in sizes:
+        ran = itself(options.of, size, str(n), *rest)
         lines.append(json.loads(ran.stdout.splitlines()[-1]))
         print(json.dumps(lines[-1]), flush=True)
-    small, large = lines
-    shared = [key for key in large if key.endswith("_seconds") and min(small[key], large[key]) > 0]
-    return {"exponent": {key: round(math.log10(large[key] / small[key]), 2) for key in shared}}
+    timed = [key for key in lines[0] if key.endswith("_seconds")]
+    shared = [key for key in timed if all(line.get(key, 0) > 0 for line in lines)]
+    log_size = np.log(sizes)
+    exponent = {
+        key: round(float(np.polyfit(log_size, np.log([line[key] for line in lines]), 1)[0]), 2)
+        for key in shared
+    }
+    return {"sizes": sizes, "exponent": exponent}
 
 
 def main() -> None:
@@ -248,9 +330,13 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=20)
     parser.add_argument("--personas", type=int, default=2_000)
     parser.add_argument("--families", type=int, default=FAMILIES)
-    parser.add_argument("--fit-families", type=int, default=1)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[])
+    parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--nuts", action="store_true")
+    parser.add_argument("--both", action="store_true")
     parser.add_argument("--rscript", default="")
+    parser.add_argument("--pymc-python", default="")
+    parser.add_argument("--pymc-limit", type=float, default=900.0)
     parser.add_argument("--folder", default=None)
     parser.add_argument("--cache", default=None)
     parser.add_argument("--path", default="", help="a warehouse that `fill` has written before")
@@ -259,12 +345,21 @@ def main() -> None:
         case "survey":
             line = survey(options)
         case "corpus":
-            line = filled_corpus(options)
+            line = asyncio.run(corpus(options)) if options.path else filled_corpus(options)
         case "fill":
             fill(Path(options.path), options.personas, options.families)
             return
         case _:
-            line = grow(options, ["--nuts"] * options.nuts)
+            passed = ["--nuts"] * options.nuts + (
+                ["--cache", options.cache] if options.cache else []
+            )
+            if options.of == "corpus":
+                passed += ["--families", "2"]
+            peers = {"--rscript": options.rscript, "--pymc-python": options.pymc_python}
+            for flag, program in peers.items():
+                passed += [flag, program] if program else []
+            passed += ["--pymc-limit", str(options.pymc_limit), "--draws", str(options.draws)]
+            line = grow(options, passed)
     print(json.dumps(line))
 
 

@@ -75,7 +75,7 @@ def _block_sums(at: _Table, part: Group) -> Sums:
     variance = part.both[:, None] * chance * (1.0 - chance) * (share * part.weight)
     by_power = [(variance * theta**power).sum((1, 2)) for power in range(3)]
     return Sums(
-        float(part.weight @ (by_respondent - part.reference)),
+        float(part.weight @ by_respondent),
         score @ part.weight,
         spread @ spread.T - from_variance(by_power, part.used),
     )

@@ -18,7 +18,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from calibration import adaptive, density, layout
-from calibration.curvature import without_patterns
+from calibration.curvature import seen_at, without_patterns
 from calibration.data import Responses
 from calibration.density import MarginalData
 from calibration.sums import Group
@@ -186,13 +186,13 @@ def lay_out(responses: Responses, data: MarginalData, y: _Table, scale: _Table) 
     """
     group = _respondents(responses)
     rest = without_patterns(data)
-    at = _seen(y, rest)
+    at = seen_at(y, rest)[0]
     theta, share, _ = adaptive.integrated(at, group)
     centre = (theta * share).sum(0)
     spread = np.sqrt(((theta - centre) ** 2 * share).sum(0))
     lean = _lean(at, group, centre)
     z = np.random.default_rng(0).standard_normal((_TRIED_POINTS, y.size))
-    points = [at, *(_seen(y + scale @ row, rest) for row in z)]
+    points = [at, *(seen_at(y + scale @ row, rest)[0] for row in z)]
     nodes, log_weight = _fewest(group, points, (at, centre, lean, spread))
     parts = (group.weight, at, centre, lean, spread, nodes, log_weight)
     cuts = _turned(at, group, centre)
@@ -254,11 +254,7 @@ def _respondents(responses: Responses) -> Group:
         for part in (counts.above, counts.below)
     )
     weight = np.pad(counts.weight, (0, size - counts.weight.size))
-    return Group(above, above + below, weight, np.zeros(size), counts.used, np.zeros(0))
-
-
-def _seen(y: _Table, rest: MarginalData) -> _Table:
-    return np.asarray(density.seen_by_patterns(jnp.asarray(y), rest)[0])
+    return Group(above, above + below, weight, counts.used, np.zeros(0))
 
 
 def _turned(at: _Table, group: Group, theta: _Table) -> Cuts:

@@ -70,14 +70,14 @@ def find_marginal_mode(
     try:
         mode = _search(start, data)
     except NotConvergedError:
-        data = data._replace(nodes=jnp.linspace(-THETA_LIMIT, THETA_LIMIT, _FINE))
+        data = data._replace(nodes=np.linspace(-THETA_LIMIT, THETA_LIMIT, _FINE))
         mode = _search(start, data)
     for _ in range(_REFINEMENTS):
-        seen = density.seen_by_patterns(jnp.asarray(mode.y), data)[:, : len(responses.items)]
-        nodes = theta_nodes(responses, np.asarray(seen.max(0)))
+        steepest = seen_at(mode.y, data)[:, : len(responses.items)].max(0)
+        nodes = theta_nodes(responses, steepest)
         if nodes.size <= data.nodes.size:
             break
-        data = data._replace(nodes=jnp.asarray(nodes))
+        data = data._replace(nodes=nodes)
         mode = _search(mode.y, data)
     return mode
 
@@ -101,18 +101,17 @@ def _sampled(data: MarginalData) -> MarginalData | None:
         return None
     rng = np.random.default_rng(0)
     chosen = [np.sort(rng.choice(np.flatnonzero(row), _SAMPLE, replace=False)) for row in weight]
-    above, both, weight, reference = (
+    above, both, weight = (
         np.stack([part[..., kept] for part, kept in zip(np.asarray(whole), chosen, strict=True)])
-        for whole in (*data.patterns, data.weight, data.reference)
+        for whole in (*data.patterns, data.weight)
     )
     weight *= np.asarray(data.weight).sum(1, keepdims=True) / weight.sum(1, keepdims=True)
     below = (both - above).reshape(len(weight), *data.used.shape, -1)[:, :, 1:]
     return data._replace(
-        patterns=Patterns(jnp.asarray(above), jnp.asarray(both)),
-        weight=jnp.asarray(weight),
-        reference=jnp.asarray(reference),
-        middle=jnp.asarray(np.einsum("gjkn,gn->gjk", below, weight)),
-        prior_weight=jnp.ones(()),
+        patterns=Patterns(above, both),
+        weight=weight,
+        middle=np.einsum("gjkn,gn->gjk", below, weight),
+        prior_weight=np.ones(()),
     )
 
 
@@ -127,20 +126,18 @@ def evaluate(
 
     Args:
         y: Coordinates, shape (n,).
-        data: The patterns, in float64.
-        curved: Whether second derivatives are wanted; they are 0 without it.
+        data: The patterns.
+        curved: Whether second derivatives are wanted; they lack the patterns' share without it.
         sum_up: Over patterns and nodes; on nodes that all patterns share without it.
     """
     light = without_patterns(data)
-    small = _small(jnp.asarray(y), light)
-    at, by_y, value, slope, hessian = (np.array(part) for part in small)
+    at, by_y = (np.asarray(part) for part in _seen(y, light))
     sum_up = sum_up or on_shared_nodes
-    sums = [sum_up(seen, group, curved) for seen, group in zip(at, _groups(data), strict=True)]
-    if curved:
-        hessian += np.asarray(_bend(jnp.asarray(y), light, jnp.asarray([s.slope for s in sums])))
+    sums = [sum_up(seen, group, curved) for seen, group in zip(at, groups(data), strict=True)]
+    found = _through(y, light, np.stack([of_group.slope for of_group in sums]))
+    value, slope, hessian = (np.array(part) for part in found)
     for seen, of_group in zip(by_y, sums, strict=True):
         value += of_group.value
-        slope += seen.T @ of_group.slope
         if curved:
             hessian += seen.T @ of_group.curvature @ seen
     return float(value), slope, hessian
@@ -148,39 +145,53 @@ def evaluate(
 
 def without_patterns(data: MarginalData) -> MarginalData:
     """What the map from the coordinates needs: programs that read it serve any number of rows."""
-    nothing = jnp.zeros((data.weight.shape[0], 0, 0))
+    nothing = np.zeros((data.weight.shape[0], 0, 0))
     return data._replace(
         patterns=Patterns(nothing, nothing),
         weight=data.weight[:, :0],
-        reference=data.reference[:, :0],
         nodes=data.nodes[:0],
     )
 
 
 @jax.jit
-def _small(y: Array, light: MarginalData) -> tuple[Array, Array, Array, Array, Array]:
-    def others(point: Array) -> Array:
-        return density.without_patterns(point, light)
+def _seen(y: Array, light: MarginalData) -> tuple[Array, Array]:
+    """What the sums see of the coordinates, and its derivatives by them."""
 
-    def seen(point: Array) -> Array:
-        return density.seen_by_patterns(point, light)
+    def seen(point: Array) -> tuple[Array, Array]:
+        at = density.seen_by_patterns(point, light)
+        return at, at
 
-    return seen(y), jax.jacfwd(seen)(y), others(y), jax.grad(others)(y), jax.hessian(others)(y)
+    by_y, at = jax.jacfwd(seen, has_aux=True)(y)
+    return at, by_y
 
 
 @jax.jit
-def _bend(y: Array, light: MarginalData, slopes: Array) -> Array:
-    bent: Array = jax.hessian(
-        lambda point: jnp.sum(slopes * density.seen_by_patterns(point, light))
-    )(y)
-    return bent
+def _through(y: Array, light: MarginalData, slopes: Array) -> tuple[Array, Array, Array]:
+    """Value of what takes no sum, then derivatives of it and of the sums' slopes by the map."""
+
+    def both(point: Array) -> tuple[Array, Array]:
+        others = density.without_patterns(point, light)
+        return others + jnp.sum(slopes * density.seen_by_patterns(point, light)), others
+
+    def sloped(point: Array) -> tuple[Array, tuple[Array, Array]]:
+        (_, others), slope = jax.value_and_grad(both, has_aux=True)(point)
+        return slope, (others, slope)
+
+    hessian, (value, slope) = jax.jacfwd(sloped, has_aux=True)(y)
+    return value, slope, hessian
 
 
-def _groups(data: MarginalData) -> Iterator[Group]:
+def seen_at(y: _Table, data: MarginalData) -> _Table:
+    """Slopes and shifts of each group at a point; see `density.seen_by_patterns`."""
+    return np.asarray(_seen(y, without_patterns(data))[0])
+
+
+def groups(data: MarginalData) -> Iterator[Group]:
+    """Each group's patterns, padding included."""
     used = np.asarray(data.used)
-    parts = (data.patterns.above, data.patterns.both, data.weight, data.reference)
-    for above, both, weight, reference in zip(*map(np.asarray, parts), strict=True):
-        yield Group(above, both, weight, reference, used, np.asarray(data.nodes))
+    parts = (data.patterns.above, data.patterns.both, data.weight)
+    for above, both, weight in zip(*map(np.asarray, parts), strict=True):
+        yield Group(above, both, weight, used, np.asarray(data.nodes))
 
 
 def on_shared_nodes(at: _Table, group: Group, curved: bool) -> Sums:
@@ -208,7 +219,7 @@ class _Totals(NamedTuple):
     """Of some patterns: value, slope, and what the curvature is made of.
 
     Attributes:
-        value: Weighted sum of log-likelihoods less their references.
+        value: Weighted sum of log-likelihoods.
         slope: Sum of scores.
         outer: Sum of outer products of patterns' scores.
         answers: Expected answers next to each cut, by node.
@@ -231,7 +242,7 @@ class _Totals(NamedTuple):
         for begin in range(0, group.weight.size, size):
             part = group.cut(slice(begin, begin + size))
             reached, share, by_pattern, score = _block(at, part, tables)
-            value += float(part.weight @ (by_pattern - part.reference))
+            value += float(part.weight @ by_pattern)
             slope += score @ part.weight
             if curved:
                 scaled = score * np.sqrt(part.weight)

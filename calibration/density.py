@@ -18,10 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 # Newton's last steps and the second derivatives need it; nothing else here uses JAX.
 _config: Any = jax.config  # untyped
 _config.update("jax_enable_x64", True)
+
+Table = Array | NDArray[Any]
 
 CUT_SD = 5.0
 MU_SD = 1.0
@@ -29,10 +32,6 @@ LOG_SIGMA_CENTRE = float(np.log(0.4))
 LOG_SIGMA_SD = 0.5
 LOG_SIGMA_GRID = LOG_SIGMA_CENTRE + LOG_SIGMA_SD * np.linspace(-4.0, 4.0, 48)
 LOG_SIGMA_WEIGHTS = -0.5 * np.linspace(-4.0, 4.0, 48) ** 2
-
-
-_BLOCK = 4096
-"""Patterns at once where there are more: what stays in a core's cache."""
 
 
 class Items(NamedTuple):
@@ -68,32 +67,28 @@ class Patterns(NamedTuple):
         both: Answers next to each cut, above or below, same shape.
     """
 
-    above: Array
-    both: Array
+    above: Table
+    both: Table
 
 
 class MarginalData(NamedTuple):
     """Many respondents in groups.
 
-    The dtype of ``patterns``, ``weight`` and ``reference`` is the one that the sum over nodes is
-    done in. ``reference``, shape (n_groups, n), is subtracted from each pattern's log-likelihood
-    before the sum, which keeps float32 exact enough to sample by. ``tie_a`` and ``tie_b``, shape
-    (n_items,), and ``prior_weight`` are numbers, 0 or 1, so that one compiled program serves every
-    model.
+    ``tie_a`` and ``tie_b``, shape (n_items,), and ``prior_weight`` are numbers, 0 or 1, so that one
+    compiled program serves every model.
     """
 
     patterns: Patterns
-    weight: Array
-    middle: Array
-    used: Array
-    nodes: Array
-    reference: Array
-    tie_a: Array
-    tie_b: Array
-    prior_weight: Array
+    weight: Table
+    middle: Table
+    used: Table
+    nodes: Table
+    tie_a: Table
+    tie_b: Table
+    prior_weight: Table
 
 
-def cut_points(items: Items, used: Array) -> Array:
+def cut_points(items: Items, used: Table) -> Array:
     """Increasing cut points c = a b, shape (n_items, n_cuts)."""
     gaps = jnp.where(used[:, 1:], jnp.exp(items.log_gap), 1.0)
     steps = jnp.concatenate([jnp.zeros((gaps.shape[0], 1)), jnp.cumsum(gaps, 1)], 1)
@@ -110,7 +105,7 @@ def split_items(y: Array, n_items: int, n_cuts: int) -> Items:
     )
 
 
-def from_middle(items: Items, used: Array) -> Items:
+def from_middle(items: Items, used: Table) -> Items:
     """Items whose ``lowest`` holds the middle cut, with the lowest in its place.
 
     A category at the end that hardly anybody used leaves its cut open on one side. Counted from a
@@ -175,9 +170,7 @@ def marginal_log_density(y: Array, data: MarginalData) -> Array:
     """
     total = without_patterns(y, data)
     for g, seen in enumerate(seen_by_patterns(y, data)):
-        patterns = Patterns(data.patterns.above[g], data.patterns.both[g])
-        tables = _tables(seen, data.used, data.nodes, patterns.above.dtype)
-        total += _total(tables, patterns, data.weight[g], data.reference[g])
+        total += data.weight[g] @ _log_likelihoods(seen, data, g)
     return total
 
 
@@ -241,116 +234,30 @@ def group_parameters(
     return (means, log_sds), items
 
 
-@jax.jit
-def reference(y: Array, data: MarginalData) -> Array:
-    """Log-likelihood of one group's patterns without the factor between cuts, shape (1, n)."""
-    seen = seen_by_patterns(y, data)[0]
-    patterns = Patterns(data.patterns.above[0], data.patterns.both[0])
-    tables = _tables(seen, data.used, data.nodes, patterns.above.dtype)
-    return integrate(by_node(*tables, patterns))[1][None]
-
-
-def _on_nodes(items: Items, mean: Array, log_sd: Array, used: Array) -> Array:
+def _on_nodes(items: Items, mean: Array, log_sd: Array, used: Table) -> Array:
     a = jnp.exp(items.log_a)
     shifts = cut_points(items, used) - (a * mean)[:, None]
     return jnp.concatenate([a * jnp.exp(log_sd), shifts.reshape(-1)])
 
 
-def _tables(
-    seen: Array, used: Array, nodes: Array, dtype: jnp.dtype
-) -> tuple[Array, Array, Array, Array]:
-    """What patterns are multiplied by: nothing in it grows with the number of respondents."""
-    n_items, n_cuts = used.shape
+def _log_likelihoods(seen: Array, data: MarginalData, g: int) -> Array:
+    """Of one group's patterns, without the factor between cuts, shape (n,)."""
+    n_items, n_cuts = data.used.shape
     slopes, shifts = jnp.repeat(seen[:n_items], n_cuts), seen[n_items:]
-    softplus = jax.nn.softplus(nodes[:, None] * slopes - shifts)
-    parts = (-softplus, slopes, shifts, node_table(nodes))
-    return tuple(part.astype(dtype) for part in parts)  # type: ignore[return-value]  # four
+    above, both = data.patterns.above[g], data.patterns.both[g]
+    softplus = jax.nn.softplus(data.nodes[:, None] * slopes - shifts)
+    log_weight = -0.5 * data.nodes**2
+    joint = jnp.outer(data.nodes, slopes @ above) - softplus @ both + log_weight[:, None]
+    integral = jax.scipy.special.logsumexp(joint, 0) - jax.scipy.special.logsumexp(log_weight)
+    return integral - shifts @ above
 
 
-def node_table(nodes: Array) -> Array:
-    """The nodes and the logs of their normalised N(0, 1) weights, shape (2, n_nodes)."""
-    log_weight = -0.5 * nodes**2
-    return jnp.stack([nodes, log_weight - jax.scipy.special.logsumexp(log_weight)])
-
-
-def by_node(softplus: Array, slopes: Array, shifts: Array, at: Array, patterns: Patterns) -> Array:
-    """Log joint density of node and pattern, shape (n_nodes, n); `softplus` negative."""
-    both = softplus @ patterns.both
-    above = patterns.above
-    return both + jnp.outer(at[0], slopes @ above) + at[1][:, None] - shifts @ above
-
-
-def integrate(log_joint: Array) -> tuple[Array, Array]:
-    """Density of the nodes given the pattern, unnormalised, and the log of the integral."""
-    top = jax.lax.stop_gradient(log_joint.max(0))
-    share = jnp.exp(log_joint - top)
-    return share, top + jnp.log(share.sum(0))
-
-
-@jax.custom_vjp
-def _total(
-    tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
-) -> Array:
-    """Sum over patterns of the weighted log-likelihoods less their references.
-
-    The derivative is Fisher's identity: expected statistics under each pattern's density of the
-    nodes. It is taken on the way forward, so that the large table is exponentiated once.
-    """
-    return _total_forward(tables, patterns, weight, reference)[0]
-
-
-def _total_forward(
-    tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
-) -> tuple[Array, tuple[tuple[Array, Array, Array, Array], Patterns, Array]]:
-    n = weight.size
-    size = min(n & -n, _BLOCK) if n > _BLOCK else n
-
-    def add(sums: Any, begin: Array) -> tuple[Any, None]:  # noqa: ANN401  # a tree of arrays
-        def cut(part: Array) -> Array:
-            return jax.lax.dynamic_slice_in_dim(part, begin, size, -1)
-
-        more = _block(tables, Patterns(*map(cut, patterns)), cut(weight), cut(reference))
-        return jax.tree.map(jnp.add, sums, more), None
-
-    nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, tables)
-    (total, slope), _ = jax.lax.scan(add, nothing, jnp.arange(0, n, size))
-    return total, (slope, patterns, weight)
-
-
-def _block(
-    tables: tuple[Array, Array, Array, Array], patterns: Patterns, weight: Array, reference: Array
-) -> tuple[Array, tuple[Array, Array, Array, Array]]:
-    softplus, slopes, cuts, at = tables
-    share, by_pattern = integrate(by_node(softplus, slopes, cuts, at, patterns))
-    total = jnp.sum((weight * (by_pattern - reference)).astype(float))
-    weighted = share * (weight / share.sum(0))
-    slopes_above = slopes @ patterns.above
-    return total, (
-        weighted @ patterns.both.T,
-        patterns.above @ (at[0] @ weighted),
-        -(patterns.above @ weight.astype(slopes.dtype)),
-        jnp.stack([weighted @ slopes_above, weighted.sum(1)]),
-    )
-
-
-def _total_backward(
-    residual: tuple[tuple[Array, Array, Array, Array], Patterns, Array], scale: Array
-) -> tuple[tuple[Array, ...], Patterns, Array, Array]:
-    slope, patterns, weight = residual
-    nothing = Patterns(jnp.zeros_like(patterns.above), jnp.zeros_like(patterns.both))
-    scaled = tuple((scale * part).astype(part.dtype) for part in slope)
-    return scaled, nothing, jnp.zeros_like(weight), jnp.zeros_like(weight)
-
-
-_total.defvjp(_total_forward, _total_backward)
-
-
-def log_prior(items: Items, used: Array) -> Array:
+def log_prior(items: Items, used: Table) -> Array:
     """Log prior of the items, the change of coordinates included, up to a constant."""
     return hierarchical_log_prior(items.log_a) + cut_log_prior(items, used)
 
 
-def cut_log_prior(items: Items, used: Array) -> Array:
+def cut_log_prior(items: Items, used: Table) -> Array:
     """Log prior of the cut points, the change to log gaps included, up to a constant."""
     cuts = jnp.where(used, cut_points(items, used), 0.0)
     change = jnp.sum(jnp.where(used[:, 1:], items.log_gap, 0.0))
@@ -370,7 +277,7 @@ def hierarchical_log_prior(log_a: Array) -> Array:
     return jax.scipy.special.logsumexp(by_sigma + LOG_SIGMA_WEIGHTS)
 
 
-def on_cuts(trait: Array, items: Items, used: Array) -> Array:
+def on_cuts(trait: Array, items: Items, used: Table) -> Array:
     """``a trait - c``, shape (n_respondents, n_items * n_cuts).
 
     Args:
@@ -403,13 +310,13 @@ def _answers_backward(residual: tuple[Array, Array], scale: Array) -> tuple[Arra
 answers.defvjp(_answers_forward, _answers_backward)
 
 
-def between_cuts(items: Items, middle: Array, used: Array) -> Array:
+def between_cuts(items: Items, middle: Table, used: Table) -> Array:
     """Log-likelihood's factor that is free of theta; ``middle`` as in `layout.CutCounts`."""
     safe = jnp.where(used[:, 1:], jnp.exp(items.log_gap), 1.0)
     return jnp.sum(middle * jnp.log(-jnp.expm1(-safe)))
 
 
-def unused_gaps(items: Items, used: Array) -> Array:
+def unused_gaps(items: Items, used: Table) -> Array:
     """A standard normal for coordinates that no item has, so that the Hessian is regular."""
     return -0.5 * jnp.sum(jnp.where(used[:, 1:], 0.0, items.log_gap) ** 2)
 

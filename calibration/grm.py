@@ -18,7 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import adaptive_density, coordinates, density, layout, nuts, scores, summaries
+from calibration import (
+    adaptive_density,
+    block_density,
+    coordinates,
+    density,
+    layout,
+    nuts,
+    scores,
+    summaries,
+)
 from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError
@@ -40,8 +49,9 @@ FEW_RESPONDENTS = 64
 _DRAWS_OF_FEW, _DRAWS_OF_MANY = 5000, 1500
 _MANY_ANSWERS = 64  # per respondent
 _ACCEPT_OF_MANY_ANSWERS, _DEPTH_OF_MANY_ANSWERS = 0.9, 3
-_FLOAT32_ANSWERS = 64  # per respondent: beyond, a log-likelihood is too large for its digits
-_SCORING_DRAWS = 200
+_WELL_KNOWN, _DEPTH_OF_WELL_KNOWN = 1000, 3  # respondents whose items' posterior is nearly normal
+_SCORING_DRAWS, _FEWEST_SCORING_DRAWS = 200, 20
+_SCORED = 2_000_000  # respondents by draws: the more of them, the less the items' draws differ
 _COLUMNS = 256  # of draws that are summed up at once: thousands of respondents are no copy of all
 _OF_ITEMS = ("discrimination", "thresholds")
 _Report = Callable[[Progress], None]
@@ -189,15 +199,10 @@ def _sample_items(
 ) -> _Draws:
     data, mode = _marginal_mode(responses, report, prior_weight=1.0)
     used = np.asarray(data.used)
-    most = responses.counts.sum((1, 2)).max()
-    log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
-    at = scores.integrate(
-        responses, np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, used)
-    )
-    nodes = layout.nodes_for_spread(float(min(at.sd.min(), 1.2 * np.exp(-log_a.max()))))
-    data = _trimmed(data)._replace(nodes=jnp.asarray(nodes))
-    light = _in_float32(mode.y, data) if most <= _FLOAT32_ANSWERS else data
-    chains = _chains(density.marginal_log_density, mode, light, (seed, settings), responses, report)
+    blocks = block_density.lay_out(responses, data, mode.y)
+    if responses.n_respondents >= _WELL_KNOWN and settings.max_tree_depth is None:
+        settings = replace(settings, max_tree_depth=_DEPTH_OF_WELL_KNOWN)
+    chains = _chains(block_density.log_density, mode, blocks, (seed, settings), responses, report)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), None, mode)
 
@@ -218,29 +223,11 @@ def _sample_narrow(
     used = np.asarray(data.used)
     scale = nuts.whitening(mode.hessian)
     own = adaptive_density.lay_out(responses, data, mode.y, scale)
+    settings = _trees(responses, settings)
     chains = _chains(adaptive_density.log_density, mode, own, (seed, settings), responses, report)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     theta = adaptive_density.draw_theta(chains.y, own, seed, responses.n_respondents)
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), theta, mode)
-
-
-def _trimmed(data: density.MarginalData) -> density.MarginalData:
-    """The same data with less padding: a draw costs what its patterns cost."""
-    size = layout.padded_size(int(np.count_nonzero(data.weight)))
-    return data._replace(
-        patterns=density.Patterns(*(part[..., :size] for part in data.patterns)),
-        weight=data.weight[:, :size],
-        reference=data.reference[:, :size],
-    )
-
-
-def _in_float32(y: NDArray[np.float64], data: density.MarginalData) -> density.MarginalData:
-    """The same data with the sum over nodes in single precision, around the mode."""
-    light = data._replace(
-        patterns=density.Patterns(*(part.astype(jnp.float32) for part in data.patterns)),
-        weight=data.weight.astype(jnp.float32),
-    )
-    return light._replace(reference=density.reference(jnp.asarray(y), light))
 
 
 def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit:
@@ -317,21 +304,20 @@ def marginal_data(
     nodes: NDArray[np.float64] | None = None,
 ) -> density.MarginalData:
     """The data of `density.marginal_log_density`, a block of patterns per group, nothing tied."""
-    most = max(len(layout.distinct_patterns(responses.counts[rows])[1]) for rows in groups)
-    size = layout.shared_size(most)
-    blocks = [layout.pattern_counts(responses, rows, size) for rows in groups]
+    found = [layout.distinct_patterns(responses.counts[rows]) for rows in groups]
+    size = layout.shared_size(max(weight.size for _, weight in found))
+    blocks = [layout.pattern_counts(responses, of_group, size) for of_group in found]
     above = np.stack([block.above.reshape(size, -1).T for block in blocks])
     below = np.stack([block.below.reshape(size, -1).T for block in blocks])
     return density.MarginalData(
-        patterns=density.Patterns(jnp.asarray(above), jnp.asarray(above + below)),
-        weight=jnp.asarray(np.stack([block.weight for block in blocks])),
-        middle=jnp.asarray(np.stack([block.middle for block in blocks])),
-        used=jnp.asarray(blocks[0].used),
-        nodes=jnp.asarray(layout.theta_nodes(responses) if nodes is None else nodes),
-        reference=jnp.zeros((len(blocks), size)),
-        tie_a=jnp.zeros(len(responses.items)),
-        tie_b=jnp.zeros(len(responses.items)),
-        prior_weight=jnp.asarray(prior_weight),
+        patterns=density.Patterns(above, above + below),
+        weight=np.stack([block.weight for block in blocks]),
+        middle=np.stack([block.middle for block in blocks]),
+        used=blocks[0].used,
+        nodes=layout.theta_nodes(responses) if nodes is None else nodes,
+        tie_a=np.zeros(len(responses.items)),
+        tie_b=np.zeros(len(responses.items)),
+        prior_weight=np.asarray(prior_weight),
     )
 
 
@@ -467,7 +453,8 @@ def _theta(responses: Responses, draws: dict[str, NDArray[np.float64]]) -> Respo
         return RespondentScores(responses.respondents, theta.mean((0, 1)), theta.std((0, 1)))
     a = draws["discrimination"].reshape(-1, len(responses.items))
     b = draws["thresholds"].reshape(len(a), len(responses.items), -1)
-    thin = np.linspace(0, len(a) - 1, min(_SCORING_DRAWS, len(a))).astype(int)
+    wanted = max(_FEWEST_SCORING_DRAWS, min(_SCORING_DRAWS, _SCORED // responses.n_respondents))
+    thin = np.linspace(0, len(a) - 1, min(wanted, len(a))).astype(int)
     return RespondentScores(
         responses.respondents, *scores.average_scores(responses, a[thin], b[thin])
     )

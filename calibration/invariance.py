@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -202,9 +201,9 @@ def _fit(
     tie_b: NDArray[np.float64],
     start: NDArray[np.float64],
 ) -> _Found:
-    data = study.data._replace(tie_a=jnp.asarray(tie_a), tie_b=jnp.asarray(tie_b))
+    data = study.data._replace(tie_a=tie_a, tie_b=tie_b)
     mode = find_marginal_mode(study.responses, start, data)
-    estimates = density.group_estimates(jnp.asarray(mode.y), data)
+    estimates = density.group_estimates(mode.y, data)
     means, sds, slopes, cuts = (np.asarray(part) for part in estimates)
     log_likelihood = np.zeros(study.responses.n_respondents)
     for rows, mean, sd, a, c in zip(study.groups, means, sds, slopes, cuts, strict=True):

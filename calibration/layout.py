@@ -43,9 +43,11 @@ def cut_counts(responses: Responses) -> CutCounts:
     return _from_counts(responses, responses.counts, np.ones(responses.n_respondents))
 
 
-def pattern_counts(responses: Responses, rows: NDArray[np.bool_], size: int) -> CutCounts:
-    """One row per distinct pattern of the chosen respondents, padded to ``size`` rows."""
-    patterns, weight = distinct_patterns(responses.counts[rows])
+def pattern_counts(
+    responses: Responses, found: tuple[NDArray[np.int64], NDArray[np.float64]], size: int
+) -> CutCounts:
+    """One row per distinct pattern, as `distinct_patterns` gives them, padded to ``size`` rows."""
+    patterns, weight = found
     padded = np.zeros((size, *patterns.shape[1:]), np.int64)
     padded[: len(patterns)] = patterns
     return _from_counts(responses, padded, np.pad(weight, (0, size - weight.size)))

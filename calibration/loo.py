@@ -236,7 +236,10 @@ def _restricted(responses: Responses) -> tuple[density.MarginalData, _Table]:
     few = responses.n_respondents <= grm.FEW_RESPONDENTS
     groups = [everyone, everyone] if few else [everyone]
     data = grm.marginal_data(responses, groups, prior_weight=1.0)
-    data = data._replace(weight=data.weight.at[1:].set(0), middle=data.middle.at[1:].set(0))
+    first = np.arange(len(groups)) == 0
+    data = data._replace(
+        weight=data.weight * first[:, None], middle=data.middle * first[:, None, None]
+    )
     width = n_items * (n_cuts + 1)
     through = np.zeros((len(groups) * width + 2 * (len(groups) - 1), width - n_items + 1))
     through[:n_items, 0] = 1.0

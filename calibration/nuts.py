@@ -18,7 +18,6 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
-from numpyro.infer.hmc import hmc
 
 from calibration.newton import Data, LogDensity
 from calibration.results import Phase, SamplerSettings
@@ -205,6 +204,9 @@ def _program(
 ) -> _Compiled:
     def potential(whitened: Whitened) -> Callable[[Array], Array]:
         return lambda z: -log_density(whitened.centre + whitened.scale @ z, whitened.data)
+
+    # Maximum likelihood does without NumPyro, which takes a third of a second to load.
+    from numpyro.infer.hmc import hmc  # noqa: PLC0415
 
     init_kernel, sample_kernel = hmc(potential_fn_gen=potential, algo="NUTS")
 

@@ -26,9 +26,9 @@ class SamplerSettings:
         draws: Kept draws per chain, at least 50. None: 5,000 where few respondents make a draw
             cheap, 1,500 with many.
         target_accept: Mean acceptance the step size is adapted to (Hoffman & Gelman 2014). None:
-            0.9 for few respondents with 64 answers each or more, 0.85 for others.
-        max_tree_depth: Doublings of a trajectory before it is cut. None: 3 for few respondents
-            with 64 answers each or more, 10 for others.
+            0.9 where respondents gave 64 answers each or more, 0.85 elsewhere.
+        max_tree_depth: Doublings of a trajectory before it is cut. None: 3 where respondents gave
+            64 answers each or more, or are 1,000 or more; 10 elsewhere.
     """
 
     chains: int = 4

@@ -1,5 +1,7 @@
 """Respondents' scores and the marginal log-likelihood, by quadrature. NumPy only."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +9,8 @@ from numpy.typing import NDArray
 
 from calibration.data import Responses
 from calibration.layout import theta_nodes, used_cuts
+
+_THREADS = 2  # what they hold at once grows with them
 
 
 class Quadrature(NamedTuple):
@@ -116,11 +120,10 @@ def average_scores(
         discrimination: Draws, shape (n_draws, n_items).
         thresholds: Draws, shape (n_draws, n_items, n_cuts).
     """
-    parts = [
-        integrate(responses, a, b)[1:] for a, b in zip(discrimination, thresholds, strict=True)
-    ]
-    means = np.stack([mean for mean, _ in parts])
-    variance = np.mean([sd**2 for _, sd in parts], axis=0) + means.var(0)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        parts = list(pool.map(partial(integrate, responses), discrimination, thresholds))
+    means = np.stack([at.mean for at in parts])
+    variance = np.mean([at.sd**2 for at in parts], axis=0) + means.var(0)
     return means.mean(0), np.sqrt(variance)
 
 

@@ -19,7 +19,6 @@ class Group(NamedTuple):
         above: Answers above each cut, shape (n_items * n_cuts, n).
         both: Answers next to each cut, above or below, same shape.
         weight: Respondents that share the pattern, shape (n,).
-        reference: Subtracted from each log-likelihood, shape (n,).
         used: Which cuts an item has, bool, shape (n_items, n_cuts).
         nodes: That all patterns share, shape (n_nodes,).
     """
@@ -27,14 +26,13 @@ class Group(NamedTuple):
     above: _Table
     both: _Table
     weight: _Table
-    reference: _Table
     used: NDArray[np.bool_]
     nodes: _Table
 
     def cut(self, part: slice) -> "Group":
         """Some of the patterns."""
         columns = (self.above[:, part], self.both[:, part])
-        return Group(*columns, self.weight[part], self.reference[part], self.used, self.nodes)
+        return Group(*columns, self.weight[part], self.used, self.nodes)
 
     def counts(self) -> _Table:
         """Answers by category, shape (n_items * (n_cuts + 1), n)."""
@@ -49,7 +47,7 @@ class Sums(NamedTuple):
     """Of a group.
 
     Attributes:
-        value: Weighted sum of log-likelihoods less their references.
+        value: Weighted sum of log-likelihoods.
         slope: First derivatives, shape (n_items + n_items * n_cuts,).
         curvature: Second derivatives; 0 where they were not wanted.
     """

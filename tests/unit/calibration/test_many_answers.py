@@ -73,7 +73,7 @@ def test_the_mode_of_theta_is_found_from_any_distance() -> None:
     at = np.array([8.0, 3.0])
     above = np.stack([rng.choice([0.0, 5000.0], n), rng.choice([0.0, 1.0, 9.0], n)])
     both = above + np.stack([rng.choice([0.0, 5000.0], n), rng.choice([0.0, 1.0], n)])
-    group = adaptive.Group(above, both, np.ones(n), np.zeros(n), np.ones((1, 2), bool), np.zeros(0))
+    group = adaptive.Group(above, both, np.ones(n), np.ones((1, 2), bool), np.zeros(0))
     at = np.array([8.0, 2.0, 30.0])
     theta, sd = adaptive.located(at, group)
     step = 1e-4 * sd
