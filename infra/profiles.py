@@ -11,9 +11,11 @@ from events.model import (
     Parameters,
     Sampler,
     SimulatorEvaluator,
+    Structure,
     namespace_of,
 )
 from infra.errors import ParametersError
+from infra.structure import as_structured
 
 # The facets of the five domains, as the IPIP-NEO-120 names them (Johnson, 2014,
 # doi:10.1016/j.jrp.2014.05.003).
@@ -116,6 +118,7 @@ class Profile:
     shards: int
     families: tuple[Family, ...]
     sampler: Sampler = field(default_factory=Sampler)
+    structure: Structure = "unidimensional"
 
 
 PROFILES = {
@@ -164,13 +167,15 @@ def parameters_for(
     profile: str,
     *,
     method: Method = "nuts",
+    structure: Structure | None = None,
     seed: int = 0,
     responses: RealResponses | None = None,
 ) -> Parameters:
-    """What the iteration computes.
+    """What the iteration computes; the profile's own structure where none is asked for.
 
     Raises:
-        ParametersError: No such profile, or one of the other namespace.
+        ParametersError: No such profile, or one of the other namespace; a structure that the
+            method or the data can't carry.
     """
     chosen = _checked(iteration, profile)
     corpus, families = chosen.corpus, chosen.families
@@ -178,7 +183,7 @@ def parameters_for(
     if responses is not None:
         corpus = Corpus(personas=responses.respondents)
         families, evaluator = responses.families, responses.evaluator
-    return Parameters(
+    asked = Parameters(
         profile=profile,
         corpus=corpus,
         shards=min(chosen.shards, corpus.talks),
@@ -186,8 +191,10 @@ def parameters_for(
         evaluator=evaluator,
         sampler=chosen.sampler,
         method=method,
+        structure=structure or chosen.structure,
         seed=seed,
     )
+    return as_structured(asked)
 
 
 def _checked(iteration: int, profile: str) -> Profile:
