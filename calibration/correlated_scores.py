@@ -71,7 +71,7 @@ def log_likelihoods(
         NotConvergedError: A respondent's theta has no mode, as of items that are not finite.
     """
     cuts = np.where(answers.used, discrimination[:, None] * thresholds, 0.0)
-    precision: _Table = np.linalg.inv(correlation)
+    precision = np.linalg.inv(correlation).astype(np.float64)
     mode, curvature = _modes(answers, discrimination, cuts, precision)
     root = np.linalg.inv(np.linalg.cholesky(curvature)).swapaxes(-1, -2)
     z = _points(len(correlation), len(mode))

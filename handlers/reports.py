@@ -27,10 +27,11 @@ from handlers.digests import sha256, short
 from infra.once import Step
 from infra.outcome import Ack, Outcome, Retry
 from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
+from infra.profiles import PROFILES
 from infra.report.data import FamilyReport, ReportData, ShardCounts
 from infra.telemetry import trace_id
 from infra.waivers import waivers_of
-from schemas.tables import INVARIANCE, SCORES
+from schemas.tables import INVARIANCE, SCORES, TRAIT_SCORES
 
 
 async def write_report(
@@ -94,6 +95,9 @@ def command_of(iteration: int, parameters: Parameters) -> str:
     command = f"nexus run --iteration {iteration} --profile {parameters.profile}"
     if parameters.method != "nuts":
         command += f" --method {parameters.method}"
+    profile = PROFILES.get(parameters.profile)
+    if profile is None or parameters.structure != profile.structure:
+        command += f" --structure {parameters.structure}"
     command += f" --seed {parameters.seed}"
     match parameters.evaluator:
         case SimulatorEvaluator():
@@ -132,9 +136,11 @@ async def _family(
         invariance=await _invariance(iteration, name, ports),
         discrimination=draws.get("discrimination"),
         thresholds=draws.get("thresholds"),
+        correlation=draws.get("correlation"),
         truth=_truth(family, parameters),
         checks=await _checks(kept.uris.get("checks"), ports),
         scores=await _scores(iteration, name, ports),
+        trait_scores=await _trait_scores(iteration, family, parameters, ports),
         waivers=tuple(waivers_of(await ports.ledger.steps(subject))),
     )
 
@@ -170,6 +176,26 @@ async def _scores(
     if rows.num_rows == 0:
         return None
     return rows["mean"].to_numpy(), rows["sd"].to_numpy()
+
+
+async def _trait_scores(
+    iteration: int, family: Family, parameters: Parameters, ports: Ports
+) -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Means and sds by trait; nothing where there is one."""
+    if parameters.structure == "unidimensional":
+        return {}
+    where = {
+        "namespace": namespace_of(iteration),
+        "iteration": iteration,
+        "family": family.family,
+    }
+    rows = await ports.warehouse.read(TRAIT_SCORES, where=where)
+    traits = rows["trait"].to_numpy(zero_copy_only=False)
+    mean, sd = rows["mean"].to_numpy(), rows["sd"].to_numpy()
+    return {
+        trait: (mean[traits == trait], sd[traits == trait])
+        for trait in dict.fromkeys(family.trait_of_item.values())
+    }
 
 
 async def _network(subject: str, ports: Ports) -> Mapping[str, Any] | str | None:
