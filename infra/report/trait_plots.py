@@ -18,6 +18,7 @@ from infra.report.svg import (
     CHAINS,
     GRID,
     INK,
+    PALE,
     PANEL,
     SOFT,
     TRUTH,
@@ -28,9 +29,9 @@ from infra.report.svg import (
 from infra.report.words import plain, short
 
 Array = NDArray[np.float64]
-_CELL_INCHES = 0.72
+_CELL_INCHES = 0.86
 _STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
-_DOTS = 400
+_DOTS, _FEW = 400, 30
 
 
 def correlation_matrix(traits: Sequence[str], correlations: Sequence[Estimate]) -> Figure:
@@ -43,14 +44,15 @@ def correlation_matrix(traits: Sequence[str], correlations: Sequence[Estimate]) 
     names = [short(trait, 18) for trait in traits]
     margin = 0.2 + 0.066 * max(map(len, names))
     side = _CELL_INCHES
-    figure = sheet(margin + side * (n - 1) + 0.5, 0.35 + side * (n - 1) + 0.1)
-    axes = place(figure, margin, 0.3, 0.5, 0.1)
+    below = 0.25 + 0.036 * max(map(len, names))
+    figure = sheet(margin + side * (n - 1) + 0.3, below + side * (n - 1) + 0.1)
+    axes = place(figure, margin, below, 0.3, 0.1)
     axes.set(xlim=(0, n - 1), ylim=(n, 1))
     for pair in correlations:
         if pair.traits is not None and pair.mean is not None:
             _draw_cell(axes, pair.traits, pair)
     axes.set_yticks(np.arange(1, n) + 0.5, names[1:])
-    axes.set_xticks(np.arange(n - 1) + 0.5, [short(trait, 11) for trait in traits[:-1]])
+    axes.set_xticks(np.arange(n - 1) + 0.62, names[:-1], rotation=30, ha="right")
     axes.tick_params(length=0, colors=INK)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -65,10 +67,10 @@ def _draw_cell(axes: Axes, places: tuple[int, int], pair: Estimate) -> None:
     middle = column + 0.5
     axes.hlines(row + 0.8, column + 0.08, column + 0.92, color=GRID, linewidth=3)
     axes.hlines(row + 0.8, middle, middle + 0.42 * mean, color=colour, linewidth=3)
-    axes.text(middle, row + 0.32, plain(mean, 2), ha="center", va="center", fontsize=9, color=INK)
+    axes.text(middle, row + 0.32, plain(mean, 2), ha="center", va="center", fontsize=10, color=INK)
     if pair.low is not None and pair.high is not None:
         told = f"{plain(pair.low, 2)} to {plain(pair.high, 2)}"
-        axes.text(middle, row + 0.58, told, ha="center", va="center", fontsize=5.8, color=SOFT)
+        axes.text(middle, row + 0.58, told, ha="center", va="center", fontsize=7, color=SOFT)
 
 
 def trait_information(traits: Mapping[str, Sequence[Item]]) -> Figure | None:
@@ -112,16 +114,20 @@ def trait_scores(
     axes = place(figure, margin, 0.42, 0.12, 0.08)
     for row, (name, (mean, sd)) in enumerate(scores.items()):
         kept = np.linspace(0, mean.size - 1, min(_DOTS, mean.size)).astype(int)
-        at, error = np.clip(mean[kept], -4, 4), sd[kept]
-        level = np.full(at.size, row - 0.12)
-        if at.size <= 20:
-            axes.hlines(level, at - error, at + error, color=SOFT, linewidth=0.6)
-        dots(axes, at, level)
+        _draw_scores(axes, row - 0.12, np.clip(mean[kept], -4, 4), sd[kept])
         axes.eventplot(
             cuts.get(name, ()), lineoffsets=row + 0.22, linelengths=0.2, linewidths=0.9, color=TRUTH
         )
     axes.set_yticks(range(len(names)), names)
     axes.set(xlim=(-4, 4), ylim=(len(names) - 0.5, -0.5), xlabel="the trait's θ")
     axes.tick_params(axis="y", length=0, colors=INK)
-    axes.set_facecolor(PANEL)
     return figure
+
+
+def _draw_scores(axes: Axes, level: float, at: Array, error: Array) -> None:
+    """Few respondents as points with their posterior sd on either side, many as dots."""
+    if at.size > _FEW:
+        dots(axes, at, np.full(at.size, level))
+        return
+    axes.hlines(np.full(at.size, level), at - error, at + error, color=PALE, linewidth=2.5)
+    axes.plot(at, np.full(at.size, level), "o", color=ACCENT, markersize=5, markeredgecolor=PANEL)
