@@ -176,6 +176,13 @@ class SimulatorEvaluator(Frozen):
     kind: Literal["simulator"] = "simulator"
     seed: Seed
     categories: Annotated[int, Field(ge=2, le=20)] = 5
+    traits: Annotated[
+        Literal["shared", "by_family", "by_construct"],
+        Field(
+            description="One trait for all; one per family; or a part of each construct's own too.",
+            exclude_if=lambda traits: traits == "shared",
+        ),
+    ] = "shared"
 
 
 class ResponsesEvaluator(Frozen):

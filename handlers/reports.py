@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.simulate import Truth
 from events.catalogue import IterationAmended, IterationFailed, NetworkEnded
 from events.model import (
     Family,
@@ -26,6 +25,7 @@ from events.model import (
 from handlers.digests import sha256, short
 from infra.once import Step
 from infra.outcome import Ack, Outcome, Retry
+from infra.personas import truth_of
 from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
 from infra.profiles import PROFILES
 from infra.report.data import FamilyReport, ReportData, ShardCounts
@@ -138,6 +138,7 @@ async def _family(
         thresholds=draws.get("thresholds"),
         correlation=draws.get("correlation"),
         truth=_truth(family, parameters),
+        true_correlations=_true_correlations(family, parameters),
         checks=await _checks(kept.uris.get("checks"), ports),
         scores=await _scores(iteration, name, ports),
         trait_scores=await _trait_scores(iteration, family, parameters, ports),
@@ -215,15 +216,24 @@ def _truth(
     evaluator = parameters.evaluator
     if not isinstance(evaluator, SimulatorEvaluator):
         return None
-    truth = Truth(
-        seed=evaluator.seed,
-        n_personas=parameters.corpus.personas,
-        constructs=family.items,
-        n_categories=evaluator.categories,
-    )
+    truth = truth_of(evaluator, parameters.corpus.personas, family.items)
     return {
         item: (float(a), tuple(float(cut) for cut in cuts))
         for item, a, cuts in zip(family.items, truth.discrimination, truth.thresholds, strict=True)
+    }
+
+
+def _true_correlations(family: Family, parameters: Parameters) -> Mapping[tuple[str, str], float]:
+    """Of the simulator's constructs, each with a trait of its own."""
+    evaluator = parameters.evaluator
+    if not isinstance(evaluator, SimulatorEvaluator) or family.traits:
+        return {}
+    truth = truth_of(evaluator, parameters.corpus.personas, family.items)
+    root = np.sqrt(truth.common_share)
+    return {
+        (first, second): float(root[i] * root[j])
+        for i, first in enumerate(family.items)
+        for j, second in enumerate(family.items)
     }
 
 

@@ -1,6 +1,7 @@
 """Profiles: what an iteration asks for, in a registry keyed by cohort."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from events.model import (
     Corpus,
@@ -179,7 +180,8 @@ def parameters_for(
     """
     chosen = _checked(iteration, profile)
     corpus, families = chosen.corpus, chosen.families
-    evaluator: Evaluator = SimulatorEvaluator(seed=seed)
+    structure = structure or chosen.structure
+    evaluator: Evaluator = SimulatorEvaluator(seed=seed, traits=_personas(structure, families))
     if responses is not None:
         corpus = Corpus(personas=responses.respondents)
         families, evaluator = responses.families, responses.evaluator
@@ -191,10 +193,19 @@ def parameters_for(
         evaluator=evaluator,
         sampler=chosen.sampler,
         method=method,
-        structure=structure or chosen.structure,
+        structure=structure,
         seed=seed,
     )
     return as_structured(asked)
+
+
+def _personas(
+    structure: Structure, families: tuple[Family, ...]
+) -> Literal["shared", "by_family", "by_construct"]:
+    """What traits the simulator's personas are to have, so that the fit has them to find."""
+    if structure == "correlated":
+        return "by_construct"
+    return "by_family" if len(families) > 1 else "shared"
 
 
 def _checked(iteration: int, profile: str) -> Profile:

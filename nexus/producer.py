@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from events.catalogue import IterationStarted
 from events.cloudevents import derived_id
-from events.model import Method, Parameters, ResponsesEvaluator, Structure, iteration_subject
+from events.model import (
+    Method,
+    Parameters,
+    ResponsesEvaluator,
+    SimulatorEvaluator,
+    Structure,
+    iteration_subject,
+)
 from handlers.digests import sha256, short
 from infra.errors import ParametersError, ResponsesError
 from infra.outbox import outgoing, publish
@@ -31,6 +38,19 @@ class Request:
         """What the parameters come to, wherever the responses lie."""
         known = self.parameters.model_dump_json(exclude={"evaluator": {"uri"}})
         return sha256(known.encode())
+
+    @property
+    def known_as(self) -> frozenset[str]:
+        """The digests under which it may have been registered.
+
+        All the simulator's families shared one trait once: what was started so goes on so.
+        """
+        evaluator = self.parameters.evaluator
+        if not isinstance(evaluator, SimulatorEvaluator):
+            return frozenset({self.digest})
+        shared = evaluator.model_copy(update={"traits": "shared"})
+        parameters = self.parameters.model_copy(update={"evaluator": shared})
+        return frozenset({self.digest, Request(self.iteration, parameters).digest})
 
 
 def request_for(
@@ -136,7 +156,7 @@ async def take(key: ClaimKey, cause: Cause, ports: Ports) -> Claim | Completed:
 
 def refuse_other_parameters(request: Request, receipt: Receipt) -> None:
     """Raises ParametersError when the iteration was started with other parameters."""
-    if receipt.digest != request.digest:
+    if receipt.digest not in request.known_as:
         raise ParametersError(
             f"iteration {request.iteration} exists with other parameters "
             f"({short(receipt.digest)}, asked for {short(request.digest)}): "

@@ -49,6 +49,7 @@ class FamilyReport:
             each of shape (respondents,); None where they were not kept. Of correlated traits, the
             composite's.
         trait_scores: The same by trait, of correlated ones.
+        true_correlations: Of each two traits, for simulated data.
         waivers: Gates that an operator waived: number, gate, reason, waived_by, waived_at.
 
     Raises:
@@ -72,6 +73,7 @@ class FamilyReport:
     trait_scores: "Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]" = field(
         default_factory=dict
     )
+    true_correlations: Mapping[tuple[str, str], float] = field(default_factory=dict)
     waivers: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:

@@ -95,6 +95,11 @@ class FamilyView:
         known = len(cuts) == len(self.items[row.index].thresholds)
         return cuts[row.cut - 1] if known else None
 
+    def true_correlation(self, row: Estimate) -> float | None:
+        """The simulator's value of a correlation, where it is known."""
+        first, second = row.item.split(" · ")
+        return self.report.true_correlations.get((first, second))
+
     @property
     def traits(self) -> tuple[str, ...]:
         """The correlated traits; empty where there is one."""
