@@ -73,7 +73,7 @@ async def test_personas_are_run_with_correlated_traits_once(monkeypatch, new_nex
     nexus = new_nexus()
     document = await completed(nexus.home)
     [family] = document["families"]
-    assert document["status"] == "completed"
+    assert (document["status"], document["structure"]) == ("completed", "correlated")
     assert family["status"] in {"promoted", "held"}
     assert (family["calibration_metrics_rows"], family["invariance_rows"]) == (6, 0)
     assert list(family["gates"]) == [str(number) for number in range(1, 11)]
