@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import grm, scores
+from calibration import correlated_scores, grm, scores
 from calibration.correlated import fit_correlated
 from calibration.data import Responses
 from calibration.errors import SettingError, TooFewRespondentsError
@@ -121,13 +121,18 @@ def _predicted_by_traits(
     """The same with correlated traits: averaged over draws, in which traits tell of each other."""
     settings = replace(sampler, draws=_DRAWS)
     fit = fit_correlated(rest, seed=seed, traits=traits, sampler=settings)
-    a, b, theta = (
+    a, b, omega = (
         fit.draws[name].reshape(-1, *fit.draws[name].shape[2:])
-        for name in ("discrimination", "thresholds", "theta")
+        for name in ("discrimination", "thresholds", "correlation")
     )
+    answers = correlated_scores.prepare(rest, np.array(fit.trait_of_item))
+    rng = np.random.default_rng((seed, 29))
+    total = np.zeros((*rest.counts.shape[1:], rest.n_respondents))
     picked = range(0, len(a), sampler.chains)
-    total = sum(category_shares(rest, a[s], b[s], theta_of_items(fit, theta[s])) for s in picked)
-    predicted: _Table = np.transpose(total, (2, 0, 1)) / len(picked)
+    for s in picked:
+        theta = correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng)
+        total += category_shares(rest, a[s], b[s], theta_of_items(fit, theta))
+    predicted: _Table = total.transpose(2, 0, 1) / len(picked)
     return predicted
 
 

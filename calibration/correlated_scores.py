@@ -70,19 +70,34 @@ def log_likelihoods(
     Raises:
         NotConvergedError: A respondent's theta has no mode, as of items that are not finite.
     """
+    z = _points(len(correlation), len(answers.above))
+    found = _around_modes(answers, discrimination, thresholds, correlation, z)
+    of_normal = _log_mean(0.5 * (1.0 - _WIDER**2) * (z**2).sum(1))
     cuts = np.where(answers.used, discrimination[:, None] * thresholds, 0.0)
-    precision = np.linalg.inv(correlation).astype(np.float64)
-    mode, curvature = _modes(answers, discrimination, cuts, precision)
-    root = np.linalg.inv(np.linalg.cholesky(curvature)).swapaxes(-1, -2)
-    z = _points(len(correlation), len(mode))
-    theta = mode[:, None] + _WIDER * np.einsum("nij,mj->nmi", root, z)
-    log_prior = -0.5 * np.einsum("nmi,ij,nmj->nm", theta, precision, theta)
-    length = 0.5 * (z**2).sum(1)
-    log_weight = _log_density(answers, discrimination, cuts, theta) + log_prior + length
-    log_volume = np.log(np.diagonal(root, 0, 1, 2)).sum(1) - 0.5 * np.linalg.slogdet(correlation)[1]
-    of_normal = _log_mean((1.0 - _WIDER**2) * length)
-    total: _Table = _log_mean(log_weight) - of_normal + log_volume + _of_gaps(answers, cuts)
+    total: _Table = _log_mean(found.log_weight) - of_normal + _of_gaps(answers, cuts)
     return total
+
+
+def draw_theta(
+    answers: Answers,
+    discrimination: _Table,
+    thresholds: _Table,
+    correlation: _Table,
+    rng: np.random.Generator,
+) -> _Table:
+    """One draw of each respondent's theta given the items, shape (n_respondents, n_traits).
+
+    The points of the integral, each as likely as its weight (Rubin 1988). For the arguments see
+    `log_likelihoods`.
+
+    Raises:
+        NotConvergedError: As there.
+    """
+    z = rng.standard_normal((_POINTS[1], len(correlation)))
+    found = _around_modes(answers, discrimination, thresholds, correlation, z)
+    picked = (found.log_weight + rng.gumbel(size=found.log_weight.shape)).argmax(1)
+    drawn: _Table = found.theta[np.arange(len(picked)), picked]
+    return drawn
 
 
 def composite_scores(fit: "CorrelatedFit") -> RespondentScores:
@@ -95,6 +110,28 @@ def composite_scores(fit: "CorrelatedFit") -> RespondentScores:
     unit = np.sqrt(fit.draws["correlation"].mean((-1, -2)))
     drawn = fit.draws["theta"].mean(-1) / unit[..., None]
     return RespondentScores(fit.theta.respondents, drawn.mean((0, 1)), drawn.std((0, 1)))
+
+
+class _Points(NamedTuple):
+    """Of theta, shape (n, m, n_traits), with the logs of their weights, (n, m)."""
+
+    theta: _Table
+    log_weight: _Table
+
+
+def _around_modes(
+    answers: Answers, discrimination: _Table, thresholds: _Table, correlation: _Table, z: _Table
+) -> _Points:
+    """Points of the wider normal, and how much more likely theta is there than they are."""
+    cuts = np.where(answers.used, discrimination[:, None] * thresholds, 0.0)
+    precision = np.linalg.inv(correlation).astype(np.float64)
+    mode, curvature = _modes(answers, discrimination, cuts, precision)
+    root = np.linalg.inv(np.linalg.cholesky(curvature)).swapaxes(-1, -2)
+    theta = mode[:, None] + _WIDER * np.einsum("nij,mj->nmi", root, z)
+    log_prior = -0.5 * np.einsum("nmi,ij,nmj->nm", theta, precision, theta)
+    log_density = _log_density(answers, discrimination, cuts, theta) + log_prior
+    log_volume = np.log(np.diagonal(root, 0, 1, 2)).sum(1) - 0.5 * np.linalg.slogdet(correlation)[1]
+    return _Points(theta, log_density + 0.5 * (z**2).sum(1) + log_volume[:, None])
 
 
 def _modes(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import scores
+from calibration import correlated_scores, scores
 from calibration.data import Responses
 from calibration.errors import SettingError
 from calibration.layout import theta_nodes, used_cuts
@@ -133,7 +133,7 @@ def check_fit(
     counts = responses.counts[chosen]
     upper = np.triu_indices(len(responses.items), 1)
     correlations, shares = [], []
-    for drawn in _parameters(fit, chosen, replications):
+    for drawn in _parameters(fit, responses, chosen, replications, rng):
         drawn_counts = _replicate(responses, counts, drawn, rng)
         correlations.append(_correlations(drawn_counts)[upper])
         shares.append(_shares(drawn_counts))
@@ -149,15 +149,33 @@ class _Parameters(NamedTuple):
     theta: _Table | None
 
 
-def _parameters(fit: "Fit | CorrelatedFit", chosen: NDArray[np.intp], n: int) -> list[_Parameters]:
-    """Items, and theta where it was sampled, of ``n`` draws spread over the chains."""
+def _parameters(
+    fit: "Fit | CorrelatedFit",
+    responses: Responses,
+    chosen: NDArray[np.intp],
+    n: int,
+    rng: np.random.Generator,
+) -> list[_Parameters]:
+    """Items, and theta where it was sampled, of ``n`` draws spread over the chains.
+
+    Several traits are drawn here where they were not sampled.
+    """
     if not fit.draws:
         return [_Parameters(*point_estimates(fit), None)] * n
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in fit.draws.items()}
     a, b, theta = flat["discrimination"], flat["thresholds"], flat.get("theta")
     picked = np.linspace(0, len(a) - 1, n).astype(int)
-    if theta is None:
+    if theta is None and isinstance(fit, Fit):
         return [_Parameters(a[s], b[s], None) for s in picked]
+    if theta is None:
+        kept = responses.chosen(np.isin(np.arange(responses.n_respondents), chosen))
+        answers = correlated_scores.prepare(kept, np.array(fit.trait_of_item))
+        omega = flat["correlation"]
+        drawn = (correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng) for s in picked)
+        return [
+            _Parameters(a[s], b[s], theta_of_items(fit, one))
+            for s, one in zip(picked, drawn, strict=True)
+        ]
     return [_Parameters(a[s], b[s], theta_of_items(fit, theta[s, chosen])) for s in picked]
 
 

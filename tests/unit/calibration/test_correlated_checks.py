@@ -105,6 +105,17 @@ def test_items_that_follow_their_own_traits_pass_the_fit_gate(
     assert found.excess > 0.3
 
 
+def test_traits_that_were_not_sampled_are_drawn_for_the_fit_gate(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    responses, fit = apart
+    without = replace(fit, draws={k: v for k, v in fit.draws.items() if k != "theta"})
+    found = check_fit(without, responses, seed=3)
+    assert gates.model_fit(found).passed
+    wrong = replace(without, trait_of_item=(0, 1, 0, 1))
+    assert not gates.model_fit(check_fit(wrong, responses, seed=3)).passed
+
+
 def test_prediction_sets_read_each_items_own_trait(apart: tuple[Responses, CorrelatedFit]) -> None:
     responses = apart[0]
     own = predict_sets(responses, seed=2, traits=TRAITS, sampler=SHORT)

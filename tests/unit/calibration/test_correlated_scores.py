@@ -50,6 +50,31 @@ def test_answers_are_as_probable_as_on_a_fine_grid(
     np.testing.assert_allclose(found, by_quadrature(responses, correlation), atol=within)
 
 
+def test_draws_of_theta_have_the_posteriors_mean_and_covariance() -> None:
+    """Against the sampled posterior's own weights on a grid of both traits."""
+    responses = answers(6, 2)
+    omega = np.array([[1.0, 0.6], [0.6, 1.0]])
+    prepared = correlated_scores.prepare(responses, OF_ITEM)
+    rng = np.random.default_rng(0)
+    drawn = np.stack(
+        [correlated_scores.draw_theta(prepared, A, B, omega, rng) for _ in range(2000)]
+    )
+    nodes = np.linspace(-5, 5, 201)
+    first, second = (axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij"))
+    theta = np.stack([first, second])
+    log_p = scores.log_category_probabilities(responses, A, B, theta[OF_ITEM])
+    joint = responses.counts.reshape(6, -1) @ log_p.reshape(-1, first.size)
+    joint = joint - 0.5 * np.einsum("it,ij,jt->t", theta, np.linalg.inv(omega), theta)
+    weight = np.exp(joint - joint.max(1, keepdims=True))
+    weight /= weight.sum(1, keepdims=True)
+    mean = weight @ theta.T
+    np.testing.assert_allclose(drawn.mean(0), mean, atol=0.06)
+    for person in range(6):
+        off = theta - mean[person][:, None]
+        expected = (weight[person] * off) @ off.T
+        np.testing.assert_allclose(np.cov(drawn[:, person].T), expected, atol=0.06)
+
+
 def test_items_that_are_no_numbers_are_refused() -> None:
     prepared = correlated_scores.prepare(answers(5, 3), OF_ITEM)
     with pytest.raises(NotConvergedError, match="no mode of theta"):
