@@ -165,18 +165,18 @@ def _parameters(
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in fit.draws.items()}
     a, b, theta = flat["discrimination"], flat["thresholds"], flat.get("theta")
     picked = np.linspace(0, len(a) - 1, n).astype(int)
-    if theta is None and isinstance(fit, Fit):
+    if theta is not None:
+        return [_Parameters(a[s], b[s], theta_of_items(fit, theta[s, chosen])) for s in picked]
+    if isinstance(fit, Fit):
         return [_Parameters(a[s], b[s], None) for s in picked]
-    if theta is None:
-        kept = responses.chosen(np.isin(np.arange(responses.n_respondents), chosen))
-        answers = correlated_scores.prepare(kept, np.array(fit.trait_of_item))
-        omega = flat["correlation"]
-        drawn = (correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng) for s in picked)
-        return [
-            _Parameters(a[s], b[s], theta_of_items(fit, one))
-            for s, one in zip(picked, drawn, strict=True)
-        ]
-    return [_Parameters(a[s], b[s], theta_of_items(fit, theta[s, chosen])) for s in picked]
+    kept = responses.chosen(np.isin(np.arange(responses.n_respondents), chosen))
+    answers = correlated_scores.prepare(kept, np.array(fit.trait_of_item))
+    omega = flat["correlation"]
+    drawn = [correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng) for s in picked]
+    return [
+        _Parameters(a[s], b[s], theta_of_items(fit, one))
+        for s, one in zip(picked, drawn, strict=True)
+    ]
 
 
 def theta_of_items(fit: "Fit | CorrelatedFit", theta: _Table) -> _Table:
