@@ -17,6 +17,7 @@ from events.model import (
 )
 from infra.ports import StepStatus
 from infra.report.data import FamilyReport
+from infra.report.estimates import correlations_of, draws_of
 from infra.report.render import render
 
 DASHES = {ord("\N{MINUS SIGN}"): "-", ord("\N{EN DASH}"): "-"}
@@ -565,7 +566,8 @@ def correlated(family, **fields):
 
 
 def test_correlated_traits_are_drawn_apart_and_their_correlations_told(report, family):
-    page = page_of(report(families=(correlated(family),)))
+    made = correlated(family)
+    page = page_of(report(families=(made,)))
     labels = [svg["aria-label"] for svg in page.named("svg")]
     for label in (
         "Correlations of the traits",
@@ -576,6 +578,8 @@ def test_correlated_traits_are_drawn_apart_and_their_correlations_told(report, f
     assert page.row("art · ideas") == [
         "art · ideas", "-0.25", "0.11", "-0.46 to -0.03", "1.0456", "321", "300", "0.0021",
     ]  # fmt: skip
+    [row] = correlations_of(made.grm)
+    np.testing.assert_array_equal(draws_of(made, row), made.correlation[:, :, 0, 1])
     assert page.text.index("Trait art") < page.text.index("Trait ideas")
     assert "each item with the θ of its own of 2 traits" in page.text
     assert "Correlations of the traits" not in page_of(report()).text
