@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from calibration.conformal import predict_sets as predict_sets
     from calibration.correlated import CorrelatedFit as CorrelatedFit
     from calibration.correlated import fit_correlated as fit_correlated
+    from calibration.correlated_scores import composite_scores as composite_scores
     from calibration.curves import category_probabilities as category_probabilities
     from calibration.curves import item_information as item_information
     from calibration.curves import test_information as test_information
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from calibration.simulate import simulate_grades as simulate_grades
     from calibration.stability import Stability as Stability
     from calibration.stability import compare_versions as compare_versions
+    from calibration.structures import compare_structures as compare_structures
 
 _HOMES = {
     "CalibrationError": "errors",
@@ -65,8 +67,10 @@ _HOMES = {
     "Summary": "results",
     "Truth": "simulate",
     "category_probabilities": "curves",
+    "composite_scores": "correlated_scores",
     "check_fit": "predictive",
     "compare_models": "loo",
+    "compare_structures": "structures",
     "compare_versions": "stability",
     "configure": "runtime",
     "fit": "grm",

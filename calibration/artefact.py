@@ -1,7 +1,8 @@
 """``grm.json``: a calibrated family as others read it (comparable with R's mirt and ltm)."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from calibration import summaries
 from calibration.errors import CalibrationError, NonFiniteError
 from calibration.results import Fit, ItemEstimate, Summary
+
+if TYPE_CHECKING:
+    from calibration.correlated import CorrelatedFit
 
 POPULATION = ("log_discrimination_mean", "log_discrimination_sd")
 
@@ -19,6 +23,8 @@ class _Frozen(BaseModel):
 
 Positive = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+# What only correlated traits have is left out of files of one trait.
+_OF_SEVERAL_TRAITS: Any = {"exclude_if": lambda value: not value}
 
 
 class SummaryRecord(_Frozen):
@@ -43,9 +49,13 @@ class SummaryRecord(_Frozen):
 
 
 class ItemRecord(_Frozen):
-    """One item: a threshold between each two neighbouring categories."""
+    """One item: a threshold between each two neighbouring categories.
+
+    ``trait`` names the trait that it belongs to, where there are several.
+    """
 
     item: str
+    trait: str | None = Field(default=None, **_OF_SEVERAL_TRAITS)
     categories: tuple[int, ...] = Field(min_length=2)
     discrimination: SummaryRecord
     thresholds: tuple[SummaryRecord, ...]
@@ -58,6 +68,14 @@ class ItemRecord(_Frozen):
                 "thresholds: give one fewer than categories"
             )
         return self
+
+
+class CorrelationRecord(_Frozen):
+    """Correlation of two traits over respondents."""
+
+    first: str
+    second: str
+    correlation: SummaryRecord
 
 
 class DiagnosticsRecord(_Frozen):
@@ -86,6 +104,9 @@ class GrmArtefact(_Frozen):
 
     ``population`` holds mean and standard deviation of the items' log discriminations; it is empty
     for maximum likelihood, which has no such parameters, and in files of before it was kept.
+
+    Of correlated traits, theta is that of the item's own ``trait``; ``traits`` names all, and
+    ``correlations`` has an entry for each two. Files of one trait have none of the three.
     """
 
     schema_version: Literal[1] = 1
@@ -94,17 +115,42 @@ class GrmArtefact(_Frozen):
     n_respondents: Count
     n_responses: Count
     items: tuple[ItemRecord, ...]
+    traits: tuple[str, ...] = Field(default=(), **_OF_SEVERAL_TRAITS)
+    correlations: tuple[CorrelationRecord, ...] = Field(default=(), **_OF_SEVERAL_TRAITS)
     population: dict[str, SummaryRecord] = Field(default_factory=dict)
     diagnostics: DiagnosticsRecord
 
+    @model_validator(mode="after")
+    def _traits_are_named(self) -> Self:
+        for item in self.items:
+            if (item.trait is not None) != bool(self.traits) or (
+                self.traits and item.trait not in self.traits
+            ):
+                raise ValueError(
+                    f"item {item.item} has the trait {item.trait}, the traits are "
+                    f"{', '.join(self.traits) or 'not named'}: name one of them"
+                )
+        pairs = [(one.first, one.second) for one in self.correlations]
+        if pairs != list(combinations(self.traits, 2)):
+            raise ValueError(
+                f"correlations of {pairs} for the traits {self.traits}: give one for each two, "
+                "in their order"
+            )
+        return self
+
+    @property
+    def trait_of_item(self) -> dict[str, str | None]:
+        """Each item's trait; None where there is one for all."""
+        return {item.item: item.trait for item in self.items}
+
     @classmethod
-    def from_fit(cls, fit: Fit) -> Self:
-        """Take what is kept of a fit.
+    def from_fit(cls, fit: "Fit | CorrelatedFit") -> Self:
+        """Take what is kept of a fit, of one trait or of correlated ones.
 
         Raises:
             NonFiniteError: A number of the fit is NaN or infinite; names where.
         """
-        document = {
+        document: dict[str, Any] = {
             "family": fit.family,
             "n_respondents": fit.n_respondents,
             "n_responses": fit.n_responses,
@@ -112,6 +158,8 @@ class GrmArtefact(_Frozen):
             "population": _population(fit),
             "diagnostics": _diagnostics(fit),
         }
+        if not isinstance(fit, Fit):
+            document |= _of_traits(fit, document["items"])
         try:
             return cls.model_validate(document)
         except ValidationError as error:
@@ -148,14 +196,27 @@ def _item(estimate: ItemEstimate) -> dict[str, Any]:
     }
 
 
-def _population(fit: Fit) -> dict[str, Any]:
+def _of_traits(fit: "CorrelatedFit", items: list[dict[str, Any]]) -> dict[str, Any]:
+    """What correlated traits add; each item gets its trait's name."""
+    own = [fit.traits[c] for c in fit.trait_of_item]
+    pairs = [(one.first, one.second, _summary(one.value)) for one in fit.correlations]
+    return {
+        "items": [{**item, "trait": trait} for item, trait in zip(items, own, strict=True)],
+        "traits": fit.traits,
+        "correlations": [
+            dict(zip(CorrelationRecord.model_fields, pair, strict=True)) for pair in pairs
+        ],
+    }
+
+
+def _population(fit: "Fit | CorrelatedFit") -> dict[str, Any]:
     if not fit.draws:
         return {}
     known = summaries.figures(np.stack([fit.draws[name] for name in POPULATION], 2))
     return {name: _summary(known.summary(k)) for k, name in enumerate(POPULATION)}
 
 
-def _diagnostics(fit: Fit) -> dict[str, Any]:
+def _diagnostics(fit: "Fit | CorrelatedFit") -> dict[str, Any]:
     of_fit = {"log_likelihood", "marginal_reliability", "notes"}
     return {
         name: getattr(fit if name in of_fit else fit.diagnostics, name)

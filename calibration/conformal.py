@@ -1,26 +1,30 @@
 """Sets of grades that hold the real one as often as they say (split conformal prediction).
 
-Of the answers a random fifth is held out. Items are estimated on the rest, and each held-out
-answer is predicted from the respondent's other answers. One half of the held-out answers then
+Of the answers a random fifth is held out. Items are estimated on the rest (of correlated traits
+all is sampled again, in few draws), and each held-out answer is predicted from the respondent's
+other answers. One half of the held-out answers then
 says how improbable a real grade may be (Sadinle, Lei & Wasserman 2019), with the finite-sample
 correction of Vovk et al. (2005): whatever the data's law, and however wrong the model, a set
 holds the real grade with at least the stated probability. The other half measures it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import grm, scores
+from calibration import correlated_scores, grm, scores
+from calibration.correlated import fit_correlated
 from calibration.data import Responses
 from calibration.errors import SettingError, TooFewRespondentsError
 from calibration.layout import theta_nodes
-from calibration.predictive import category_shares
-from calibration.results import Method
+from calibration.predictive import category_shares, theta_of_items
+from calibration.results import Method, SamplerSettings
 
 _HELD_OUT = 0.2
+_DRAWS = 250  # per chain: a probability is then known to a hundredth
 
 _Table = NDArray[np.float64]
 
@@ -54,7 +58,13 @@ class Conformal:
 
 
 def predict_sets(
-    responses: Responses, *, seed: int, level: float = 0.9, method: Method = "mml"
+    responses: Responses,
+    *,
+    seed: int,
+    level: float = 0.9,
+    method: Method = "mml",
+    traits: Sequence[str] | None = None,
+    sampler: SamplerSettings | None = None,
 ) -> Conformal:
     """Calibrate and test prediction sets.
 
@@ -63,6 +73,8 @@ def predict_sets(
         seed: Of the split.
         level: Probability that a set holds the real grade, 0.5 to 0.99.
         method: Of the fit that stands by; items are estimated at the mode it starts from.
+        traits: Each item's trait, of correlated ones; ``method`` is not looked at then.
+        sampler: Of the fit of correlated traits that stands by; so many draws are not made.
 
     Raises:
         SettingError: A level out of range.
@@ -82,7 +94,10 @@ def predict_sets(
             f"at level {level}: give more or a lower level"
         )
     rest = replace(responses, counts=responses.counts - held)
-    probability = _predicted(rest, method)
+    if traits is None:
+        probability = _predicted(rest, method)
+    else:
+        probability = _predicted_by_traits(rest, traits, seed, sampler or SamplerSettings())
     likeliest_first = np.sort(np.repeat(probability.ravel(), calibrate.ravel()))[::-1]
     cutoff = float(likeliest_first[rank - 1])
     inside = (probability >= cutoff) | (probability == probability.max(2, keepdims=True))
@@ -97,6 +112,27 @@ def _predicted(rest: Responses, method: Method) -> _Table:
     by_node = category_shares(rest, a, b, nodes)
     share /= share.sum(1, keepdims=True)
     predicted: _Table = np.einsum("nt,jkt->njk", share, by_node)
+    return predicted
+
+
+def _predicted_by_traits(
+    rest: Responses, traits: Sequence[str], seed: int, sampler: SamplerSettings
+) -> _Table:
+    """The same with correlated traits: averaged over draws, in which traits tell of each other."""
+    settings = replace(sampler, draws=_DRAWS)
+    fit = fit_correlated(rest, seed=seed, traits=traits, sampler=settings)
+    a, b, omega = (
+        fit.draws[name].reshape(-1, *fit.draws[name].shape[2:])
+        for name in ("discrimination", "thresholds", "correlation")
+    )
+    answers = correlated_scores.prepare(rest, np.array(fit.trait_of_item))
+    rng = np.random.default_rng((seed, 29))
+    total = np.zeros((*rest.counts.shape[1:], rest.n_respondents))
+    picked = range(0, len(a), sampler.chains)
+    for s in picked:
+        theta = correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng)
+        total += category_shares(rest, a[s], b[s], theta_of_items(fit, theta))
+    predicted: _Table = total.transpose(2, 0, 1) / len(picked)
     return predicted
 
 

@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import coordinates, correlated_density, grm, layout, nuts, scores, summaries
+from calibration import (
+    coordinates,
+    correlated_density,
+    correlated_scores,
+    grm,
+    layout,
+    nuts,
+    scores,
+    summaries,
+)
 from calibration.correlated_density import CorrelatedData
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError, ShapeError, TooFewItemsError
@@ -62,6 +71,8 @@ class CorrelatedFit:
             ``correlation`` (chains, draws, n_traits, n_traits).
         by_trait: A fit of each trait's items, as `calibration.fit` gives one: with its artefact,
             gates and curves. Its figures of the chains are those of all traits together.
+        log_likelihood: Of the responses with all traits integrated out, at the estimates.
+        marginal_reliability: Share of the scores' variance that is the traits', on average.
     """
 
     family: str
@@ -75,6 +86,8 @@ class CorrelatedFit:
     n_responses: int
     draws: dict[str, _Table]
     by_trait: tuple[Fit, ...]
+    log_likelihood: float
+    marginal_reliability: float
     notes: tuple[str, ...] = ()
 
     @property
@@ -291,6 +304,15 @@ def _result(
     diagnostics = grm.diagnose(chains, mode, worst, seed=seed)
     known = summaries.figures(correlations)
     theta = draws["theta"]
+    by_trait = tuple(
+        _of_trait(responses, name, of_item == c, (c, estimates, diagnostics, draws))
+        for c, name in enumerate(traits)
+    )
+    by_respondent = correlated_scores.log_likelihoods(
+        correlated_scores.prepare(responses, of_item),
+        *grm.point(responses, estimates),
+        draws["correlation"].mean((0, 1)),
+    )
     return CorrelatedFit(
         family=responses.family,
         traits=traits,
@@ -305,10 +327,9 @@ def _result(
         n_respondents=responses.n_respondents,
         n_responses=responses.n_responses,
         draws=draws,
-        by_trait=tuple(
-            _of_trait(responses, name, of_item == c, (c, estimates, diagnostics, draws))
-            for c, name in enumerate(traits)
-        ),
+        by_trait=by_trait,
+        log_likelihood=float(by_respondent.sum()),
+        marginal_reliability=float(np.mean([fit.marginal_reliability for fit in by_trait])),
         notes=responses.notes,
     )
 

@@ -205,6 +205,23 @@ class Responses:
             groups=self.groups[kept],
         )
 
+    def of_items(self, kept: ArrayLike, family: str) -> "Responses":
+        """Some items of all respondents, such as one trait's, under a name of their own.
+
+        Args:
+            kept: Which to keep, bool, shape (n_items,).
+            family: The name.
+        """
+        own = np.flatnonzero(kept)
+        categories = tuple(self.categories[j] for j in own)
+        return replace(
+            self,
+            family=family,
+            items=tuple(self.items[j] for j in own),
+            categories=categories,
+            counts=self.counts[:, own, : max(map(len, categories))],
+        )
+
 
 def _whole_grades(respondent: _Column, item: _Column, grade: _Column) -> NDArray[np.int64]:
     if not (respondent.shape == item.shape == grade.shape) or grade.ndim != 1:

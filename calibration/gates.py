@@ -1,15 +1,15 @@
 """Numbered rules that a fit must pass before it is promoted, each a pure function."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from calibration.results import Fit
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from calibration.conformal import Conformal
+    from calibration.correlated import CorrelatedFit
     from calibration.invariance import InvarianceRow, ItemInvariance
     from calibration.predictive import FitCheck
+    from calibration.results import Fit
     from calibration.stability import Stability
 
 R_HAT_LIMIT = 1.01
@@ -20,6 +20,12 @@ DISCRIMINATION_RANGE = (0.2, 5.0)
 SLOPE_LIMIT = 1e-4
 FIT_P_VALUE = 0.01
 RESIDUAL_LIMIT = 0.08
+_INVARIANCE = (8, "invariance"), "metric: BIC does not rise"
+
+Invariance: TypeAlias = (
+    "Sequence[InvarianceRow] | str | Mapping[str, Sequence[InvarianceRow] | str]"
+)
+"""Rows of a family or a text that says why there are none; of correlated traits, by trait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,8 @@ class Evidence:
 
 
 def judge(
-    fit: Fit,
-    invariance: "Sequence[InvarianceRow] | str" = (),
+    fit: "Fit | CorrelatedFit",
+    invariance: "Invariance" = (),
     evidence: Evidence | None = None,
 ) -> tuple[Gate, ...]:
     """Every gate for a fit, in order of number; 7 to 10 only where there is evidence."""
@@ -84,7 +90,7 @@ def judge(
     if said.fit_check is not None:
         gates.append(model_fit(said.fit_check))
     if invariance:
-        gates.append(metric_invariance(invariance, said.items))
+        gates.append(_invariance(invariance, said.items))
     if said.prediction_sets is not None:
         gates.append(coverage(said.prediction_sets))
     if said.stability is not None:
@@ -97,7 +103,7 @@ def held(gates: Sequence[Gate]) -> bool:
     return any(not gate.passed and not gate.advisory for gate in gates)
 
 
-def convergence(fit: Fit) -> Gate:
+def convergence(fit: "Fit | CorrelatedFit") -> Gate:
     """Gate 1: R-hat of every parameter below 1.01; for maximum likelihood, a flat optimum."""
     worst = fit.diagnostics.r_hat_max
     if worst is None:
@@ -118,7 +124,7 @@ def convergence(fit: Fit) -> Gate:
     )
 
 
-def effective_sample_size(fit: Fit) -> Gate:
+def effective_sample_size(fit: "Fit | CorrelatedFit") -> Gate:
     """Gate 2: bulk and tail ESS of every parameter at least 400 (Vehtari et al. 2021)."""
     bulk, tail = fit.diagnostics.ess_bulk_min, fit.diagnostics.ess_tail_min
     if bulk is None or tail is None:
@@ -132,7 +138,7 @@ def effective_sample_size(fit: Fit) -> Gate:
     )
 
 
-def divergences(fit: Fit) -> Gate:
+def divergences(fit: "Fit | CorrelatedFit") -> Gate:
     """Gate 3: no divergent transition."""
     if fit.diagnostics.chains == 0:
         return _no_chains(3, "divergences", "= 0")
@@ -147,7 +153,7 @@ def divergences(fit: Fit) -> Gate:
     )
 
 
-def energy(fit: Fit) -> Gate:
+def energy(fit: "Fit | CorrelatedFit") -> Gate:
     """Gate 4: E-BFMI of every chain at least 0.3 (Betancourt 2016)."""
     if not fit.diagnostics.e_bfmi:
         return _no_chains(4, "energy", f"E-BFMI >= {E_BFMI_FLOOR}")
@@ -161,7 +167,7 @@ def energy(fit: Fit) -> Gate:
     )
 
 
-def category_use(fit: Fit) -> Gate:
+def category_use(fit: "Fit | CorrelatedFit") -> Gate:
     """Gate 5: every observed category holds at least five answers."""
     fewest, item, category = min(
         (count, estimate.item, category)
@@ -177,7 +183,7 @@ def category_use(fit: Fit) -> Gate:
     )
 
 
-def discrimination(fit: Fit) -> Gate:
+def discrimination(fit: "Fit | CorrelatedFit") -> Gate:
     """Gate 6: every discrimination within 0.2 to 5: an item below may be keyed the other way."""
     low, high = DISCRIMINATION_RANGE
     a, item = max(
@@ -213,6 +219,12 @@ def model_fit(check: "FitCheck | str") -> Gate:
     )
 
 
+def _invariance(found: "Invariance", items: Sequence["ItemInvariance"]) -> Gate:
+    if isinstance(found, Mapping):
+        return invariance_of_traits(found, items)
+    return metric_invariance(found, items)
+
+
 def metric_invariance(
     rows: "Sequence[InvarianceRow] | str", items: Sequence["ItemInvariance"] = ()
 ) -> Gate:
@@ -221,22 +233,55 @@ def metric_invariance(
     Advisory because groups that differ are a finding about the groups; the pooled calibration
     stands, and its reader is told.
     """
-    which, threshold = (8, "invariance"), "metric: BIC does not rise"
     if isinstance(rows, str):
-        return _not_judged(which, threshold, rows)
-    metric = next(row for row in rows if row.level == "metric")
-    levels = [row.level for row in rows if row.holds]
-    highest = levels[-1] if levels else "none"
-    offenders = [item.item for item in items if not item.invariant]
-    named = f"; items that differ: {_listed(offenders)}" if offenders else ""
+        return _not_judged(*_INVARIANCE, rows)
+    metric = _metric(rows)
     return Gate(
-        *which,
-        threshold,
+        *_INVARIANCE[0],
+        _INVARIANCE[1],
         metric.delta_bic,
         metric.holds,
-        f"the highest level of invariance that holds is {highest}{named}",
+        f"the highest level of invariance that holds is {_highest(rows)}{_differing(items)}",
         advisory=True,
     )
+
+
+def invariance_of_traits(
+    by_trait: "Mapping[str, Sequence[InvarianceRow] | str]", items: Sequence["ItemInvariance"] = ()
+) -> Gate:
+    """Gate 8 of correlated traits: each trait's groups by its own items, the worst trait counts."""
+    judged = {name: rows for name, rows in by_trait.items() if not isinstance(rows, str)}
+    unjudged = {name: why for name, why in by_trait.items() if isinstance(why, str)}
+    reasons = [
+        f"{_listed([name for name in unjudged if unjudged[name] == why])}: {why}"
+        for why in dict.fromkeys(unjudged.values())
+    ]
+    if not judged:
+        return _not_judged(*_INVARIANCE, "; ".join(reasons))
+    levels = [f"{name} {_highest(rows)}" for name, rows in judged.items()]
+    return Gate(
+        *_INVARIANCE[0],
+        _INVARIANCE[1],
+        max(_metric(rows).delta_bic for rows in judged.values()),
+        all(_metric(rows).holds for rows in judged.values()),
+        f"the highest level of invariance that holds, by trait: {_listed(levels)}"
+        f"{_differing(items)}" + "".join(f"; not judged: {reason}" for reason in reasons),
+        advisory=True,
+    )
+
+
+def _metric(rows: "Sequence[InvarianceRow]") -> "InvarianceRow":
+    return next(row for row in rows if row.level == "metric")
+
+
+def _highest(rows: "Sequence[InvarianceRow]") -> str:
+    levels = [row.level for row in rows if row.holds]
+    return levels[-1] if levels else "none"
+
+
+def _differing(items: Sequence["ItemInvariance"]) -> str:
+    offenders = [item.item for item in items if not item.invariant]
+    return f"; items that differ: {_listed(offenders)}" if offenders else ""
 
 
 def coverage(sets: "Conformal | str") -> Gate:
@@ -260,7 +305,7 @@ def stability(found: "Stability | str") -> Gate:
     if isinstance(found, str):
         return _not_judged(which, "no move beyond chance", found)
     if found.n_parameters == 0:
-        reason = "no item has the promoted version's name and categories"
+        reason = "no item has the promoted version's name, trait and categories"
         return Gate(*which, "a common item", None, False, reason)
     moved = f"; items that moved: {_listed(found.moved)}" if found.moved else ""
     lacking = f"; not compared: {_listed(found.not_compared)}" if found.not_compared else ""

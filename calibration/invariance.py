@@ -10,7 +10,7 @@ a category that one group never used, still give finite estimates. Log-likelihoo
 are of the data alone, at those estimates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -25,6 +25,7 @@ from calibration.errors import SettingError, TooFewItemsError, TooFewRespondents
 
 Level = Literal["configural", "metric", "scalar"]
 ITEM_P_VALUE = 0.01
+FEWEST_ITEMS = 2
 LEVELS: tuple[Level, ...] = ("configural", "metric", "scalar")
 
 
@@ -41,8 +42,8 @@ class InvarianceRow:
         delta_bic: BIC less that of the level before; 0 for the first. Above 0 speaks against.
         delta_bic_se: Its standard error over respondents (Vuong 1989); 0 for the first.
         holds: Whether this level, and every one before it, holds.
-        group_means: Mean of theta per group; the first is 0.
-        group_sds: Standard deviation of theta per group; the first is 1.
+        group_means: Mean of theta per group; the first is 0. Empty where traits are summed.
+        group_sds: Standard deviation of theta per group; the first is 1. Likewise.
     """
 
     level: Level
@@ -107,6 +108,41 @@ def compare(responses: Responses) -> tuple[InvarianceRow, ...]:
         rows.append(_row(study, level, found, rows[-1] if rows else None, scatter))
         start, before = found.y, found
     return tuple(rows)
+
+
+def of_trait(responses: Responses, trait: str, mine: NDArray[np.bool_]) -> Responses:
+    """A trait's items and who answered any, whose groups can be compared.
+
+    Raises:
+        TooFewItemsError: One item: whatever groups make of it may be the trait's.
+    """
+    part = responses.of_items(mine, trait)
+    if len(part.items) < FEWEST_ITEMS:
+        raise TooFewItemsError("one item only, of which groups differ in the item or in the trait")
+    return part.chosen(part.counts.sum((1, 2)) > 0)
+
+
+def over_traits(by_trait: Mapping[str, Sequence[InvarianceRow]]) -> tuple[InvarianceRow, ...]:
+    """Traits' rows as a family's: a level holds where it holds in each trait.
+
+    Each trait's groups are compared by its own items, so that figures add up. Standard errors
+    do so at most, as the respondents are the same.
+    """
+    return tuple(
+        InvarianceRow(
+            level=rows[0].level,
+            log_likelihood=sum(row.log_likelihood for row in rows),
+            n_parameters=sum(row.n_parameters for row in rows),
+            aic=sum(row.aic for row in rows),
+            bic=sum(row.bic for row in rows),
+            delta_bic=sum(row.delta_bic for row in rows),
+            delta_bic_se=sum(row.delta_bic_se for row in rows),
+            holds=all(row.holds for row in rows),
+            group_means=(),
+            group_sds=(),
+        )
+        for rows in zip(*by_trait.values(), strict=True)
+    )
 
 
 def differences_p_value(rows: Sequence[InvarianceRow]) -> float:

@@ -32,7 +32,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as _arviz
 
-Model = Literal["grm", "equal_discrimination", "independence"]
+Model = Literal[
+    "grm",
+    "equal_discrimination",
+    "independence",
+    "correlated",
+    "independent_traits",
+    "one_trait",
+]
 MOST_LEFT_OUT = 300
 _DRAWS = 400
 
@@ -44,8 +51,10 @@ class Loo:
     """How well a model predicts a respondent that it has not seen.
 
     Attributes:
-        model: ``"grm"``; ``"equal_discrimination"``: all items share one a; or
-            ``"independence"``: no trait, each item's shares of its categories.
+        model: ``"grm"``; ``"equal_discrimination"``: all items share one a;
+            ``"independence"``: no trait, each item's shares of its categories. Or
+            ``"correlated"``: several traits; ``"independent_traits"``: each calibrated alone;
+            ``"one_trait"``: one for all their items.
         elpd: Expected log predictive density, summed over respondents.
         se: Its standard error.
         p_loo: Effective number of parameters.
@@ -53,7 +62,7 @@ class Loo:
             known in closed form.
         unreliable: Respondents left out whose shape is above 0.7 (or what so many draws allow):
             their part of ``elpd`` can't be trusted.
-        difference: ``elpd`` less that of the graded response model; below 0 it predicts worse.
+        difference: ``elpd`` less that of the fit's own model; below 0 it predicts worse.
         difference_se: Standard error of the difference, respondents paired.
         left_out: How many respondents were left out, one by one.
     """
@@ -69,7 +78,7 @@ class Loo:
     left_out: int
 
 
-class _Draws(NamedTuple):
+class Draws(NamedTuple):
     """Of a, (n, n_items), and b, (n, n_items, n_cuts), with the logs of their weights, (n,)."""
 
     a: _Table
@@ -77,7 +86,7 @@ class _Draws(NamedTuple):
     log_weight: _Table
 
 
-class _Left(NamedTuple):
+class Left(NamedTuple):
     """Log densities of respondents under one model.
 
     ``rough`` is of everyone, at the estimates; the others are of those left out: with the
@@ -108,19 +117,27 @@ def compare_models(
     """
     if not fit.draws:
         raise SettingError(f"{fit.family}: method 'mml' has no draws: fit it by 'nuts'")
-    if most_left_out < 10:
-        raise SettingError(f"most_left_out = {most_left_out}: give 10 or more")
     rng = np.random.default_rng((seed, 17))
-    n = responses.n_respondents
-    chosen = np.sort(rng.choice(n, min(n, most_left_out), replace=False))
+    chosen = who_is_left_out(responses.n_respondents, most_left_out, rng)
     grm_point = grm.point(responses, fit.estimates)
     equal_point, equal_draws = _equal_slopes(responses, rng)
-    by_model: dict[Model, _Left] = {
-        "grm": _leave_out(responses, chosen, grm_point, _spread_out(fit)),
-        "equal_discrimination": _leave_out(responses, chosen, equal_point, equal_draws),
+    by_model: dict[Model, Left] = {
+        "grm": leave_out(responses, chosen, grm_point, _spread_out(fit)),
+        "equal_discrimination": leave_out(responses, chosen, equal_point, equal_draws),
         "independence": _independent(responses, chosen),
     }
-    return tuple(_row(model, left, by_model["grm"], chosen) for model, left in by_model.items())
+    return tuple(row(model, left, by_model["grm"], chosen) for model, left in by_model.items())
+
+
+def who_is_left_out(n: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Places of the respondents that are left out one by one, in order.
+
+    Raises:
+        SettingError: Fewer than 10.
+    """
+    if most < 10:
+        raise SettingError(f"most_left_out = {most}: give 10 or more")
+    return np.sort(rng.choice(n, min(n, most), replace=False))
 
 
 def smoothed(log_likelihood: _Table, log_weight: _Table | None = None) -> tuple[_Table, _Table]:
@@ -134,16 +151,18 @@ def smoothed(log_likelihood: _Table, log_weight: _Table | None = None) -> tuple[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # large shapes are told by `Loo.unreliable`
         smooth, shape = _arviz.psislw(base - log_likelihood.T)
-    return _log_sum(np.asarray(smooth) + log_likelihood.T), np.asarray(shape, float)
+    return log_sum(np.asarray(smooth) + log_likelihood.T), np.asarray(shape, float)
 
 
-def _log_sum(table: _Table) -> _Table:
+def log_sum(table: _Table) -> _Table:
+    """Log of the sum of exponentials over the last axis."""
     top = table.max(-1)
     total: _Table = top + np.log(np.exp(table - top[..., None]).sum(-1))
     return total
 
 
-def _row(model: Model, left: _Left, reference: _Left, chosen: NDArray[np.int64]) -> Loo:
+def row(model: Model, left: Left, reference: Left, chosen: NDArray[np.int64]) -> Loo:
+    """A model's figures, against those of the reference."""
     elpd, se = _total(left.rough, left.pointwise, chosen)
     difference, difference_se = _total(
         left.rough - reference.rough, left.pointwise - reference.pointwise, chosen
@@ -170,10 +189,10 @@ def _total(rough: _Table, pointwise: _Table, chosen: NDArray[np.int64]) -> tuple
     return float(rough.sum() + n * missed.mean()), float(np.sqrt(variance))
 
 
-def _leave_out(
-    responses: Responses, chosen: NDArray[np.int64], point: tuple[_Table, _Table], draws: _Draws
-) -> _Left:
-    """Of those chosen; respondents with the same answers have the same densities."""
+def leave_out(
+    responses: Responses, chosen: NDArray[np.int64], point: tuple[_Table, _Table], draws: Draws
+) -> Left:
+    """Of those chosen, with one trait; the same answers have the same density."""
     counts = responses.counts[chosen]
     _, first, place = np.unique(
         counts.reshape(chosen.size, -1), axis=0, return_index=True, return_inverse=True
@@ -184,21 +203,21 @@ def _leave_out(
         [scores.integrate(some, a, b).log_likelihood for a, b in zip(*draws[:2], strict=True)]
     )
     pointwise, shape = smoothed(table, draws.log_weight)
-    kept = _log_sum(table.T + draws.log_weight) - _log_sum(draws.log_weight)
+    kept = log_sum(table.T + draws.log_weight) - log_sum(draws.log_weight)
     rough = scores.integrate(responses, *point).log_likelihood
-    return _Left(rough, pointwise[at], kept[at], shape[at])
+    return Left(rough, pointwise[at], kept[at], shape[at])
 
 
-def _spread_out(fit: Fit) -> _Draws:
+def _spread_out(fit: Fit) -> Draws:
     a, b = (fit.draws[name] for name in ("discrimination", "thresholds"))
     flat_a, flat_b = a.reshape(-1, a.shape[-1]), b.reshape(-1, *b.shape[-2:])
     thin = np.linspace(0, len(flat_a) - 1, min(_DRAWS, len(flat_a))).astype(int)
-    return _Draws(flat_a[thin], flat_b[thin], np.zeros(thin.size))
+    return Draws(flat_a[thin], flat_b[thin], np.zeros(thin.size))
 
 
 def _equal_slopes(
     responses: Responses, rng: np.random.Generator
-) -> tuple[tuple[_Table, _Table], _Draws]:
+) -> tuple[tuple[_Table, _Table], Draws]:
     """Mode and draws of the model where a is shared, log a ~ N(0, 1).
 
     It is the graded response model's density on a plane, so nothing new is compiled.
@@ -214,7 +233,7 @@ def _equal_slopes(
     mode = find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
     z = rng.standard_normal((_DRAWS, start.size))
     y = mode.y + np.linalg.solve(np.linalg.cholesky(-mode.hessian).T, z.T).T
-    draws = _Draws(*_items(y, responses), np.zeros(_DRAWS))
+    draws = Draws(*_items(y, responses), np.zeros(_DRAWS))
     if responses.n_respondents <= grm.FEW_RESPONDENTS:
         by_draw = [
             scores.integrate(responses, a, b).log_likelihood.sum()
@@ -257,19 +276,23 @@ def _items(y: _Table, responses: Responses) -> tuple[_Table, _Table]:
 
 
 def _log_prior(y: _Table, responses: Responses) -> _Table:
-    """Of the draws of one log a and the cut points, the change to log gaps included."""
+    """Of the draws of one log a and the cut points."""
     a, b = _items(y, responses)
-    used = layout.used_cuts(responses.categories, b.shape[-1])
     gaps = y[..., 1 + a.shape[-1] :].reshape(*y.shape[:-1], a.shape[-1], -1)
-    cuts = np.where(used, a[..., None] * b, 0.0)
-    change = np.where(used[:, 1:], gaps, -0.5 * gaps**2).sum((-2, -1))
-    log_prior: _Table = (
-        change - 0.5 * ((cuts / density.CUT_SD) ** 2).sum((-2, -1)) - 0.5 * y[..., 0] ** 2
-    )
+    log_prior: _Table = log_prior_of_cuts(a, b, gaps, responses) - 0.5 * y[..., 0] ** 2
     return log_prior
 
 
-def _independent(responses: Responses, chosen: NDArray[np.int64]) -> _Left:
+def log_prior_of_cuts(a: _Table, b: _Table, log_gap: _Table, responses: Responses) -> _Table:
+    """Of draws of the cut points, the change to log gaps included, shape (n_draws,)."""
+    used = layout.used_cuts(responses.categories, b.shape[-1])
+    cuts = np.where(used, a[..., None] * b, 0.0)
+    change = np.where(used[:, 1:], log_gap, -0.5 * log_gap**2).sum((-2, -1))
+    log_prior: _Table = change - 0.5 * ((cuts / density.CUT_SD) ** 2).sum((-2, -1))
+    return log_prior
+
+
+def _independent(responses: Responses, chosen: NDArray[np.int64]) -> Left:
     """Shares of the categories have uniform Dirichlet posteriors, so all is known exactly."""
     pointwise, kept = np.zeros((2, responses.n_respondents))
     for j, observed in enumerate(responses.categories):
@@ -277,7 +300,7 @@ def _independent(responses: Responses, chosen: NDArray[np.int64]) -> _Left:
         total = own.sum(0) + 1
         pointwise += _log_rising(total - own, own)
         kept += _log_rising(np.broadcast_to(total, own.shape), own)
-    return _Left(pointwise, pointwise[chosen], kept[chosen], None)
+    return Left(pointwise, pointwise[chosen], kept[chosen], None)
 
 
 def _log_rising(first: NDArray[np.int64], own: NDArray[np.int64]) -> _Table:

@@ -1,22 +1,25 @@
 """Posterior predictive checks: do answers drawn from the fit hang together as the real ones do?
 
-What one trait must explain is how items correlate. Replicated answers are drawn from draws of the
+What the traits must explain is how items correlate. Replicated answers are drawn from draws of the
 items and traits (Rubin 1984); the correlations between items, observed less replicated, are
 summed up by their root mean square (the SRMSR of Maydeu-Olivares & Joe 2014), for the family and
 for each item against the others. NumPy only.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import scores
+from calibration import correlated_scores, scores
 from calibration.data import Responses
 from calibration.errors import SettingError
 from calibration.layout import theta_nodes, used_cuts
 from calibration.results import Fit
+
+if TYPE_CHECKING:
+    from calibration.correlated import CorrelatedFit
 
 _MOST_RESPONDENTS = 4000  # a correlation of so many is known to 0.016
 
@@ -100,14 +103,17 @@ class FitCheck:
     replications: int
 
 
-def check_fit(fit: Fit, responses: Responses, *, seed: int, replications: int = 100) -> FitCheck:
+def check_fit(
+    fit: "Fit | CorrelatedFit", responses: Responses, *, seed: int, replications: int = 100
+) -> FitCheck:
     """Compare correlations between items with those of replicated answers.
 
     Beyond 4,000 respondents a random 4,000 are compared.
 
     Args:
         fit: The calibrated family. Without draws (``"mml"``) the items are kept at their
-            estimates, and only traits and answers are drawn.
+            estimates, and only traits and answers are drawn. With correlated traits each item is
+            answered by its own.
         responses: What it was calibrated on.
         seed: Of the replications.
         replications: At least 100: with fewer no p-value is below 0.01.
@@ -127,7 +133,7 @@ def check_fit(fit: Fit, responses: Responses, *, seed: int, replications: int = 
     counts = responses.counts[chosen]
     upper = np.triu_indices(len(responses.items), 1)
     correlations, shares = [], []
-    for drawn in _parameters(fit, chosen, replications):
+    for drawn in _parameters(fit, responses, chosen, replications, rng):
         drawn_counts = _replicate(responses, counts, drawn, rng)
         correlations.append(_correlations(drawn_counts)[upper])
         shares.append(_shares(drawn_counts))
@@ -143,21 +149,55 @@ class _Parameters(NamedTuple):
     theta: _Table | None
 
 
-def _parameters(fit: Fit, chosen: NDArray[np.intp], n: int) -> list[_Parameters]:
-    """Items, and theta where it was sampled, of ``n`` draws spread over the chains."""
+def _parameters(
+    fit: "Fit | CorrelatedFit",
+    responses: Responses,
+    chosen: NDArray[np.intp],
+    n: int,
+    rng: np.random.Generator,
+) -> list[_Parameters]:
+    """Items, and theta where it was sampled, of ``n`` draws spread over the chains.
+
+    Several traits are drawn here where they were not sampled.
+    """
     if not fit.draws:
         return [_Parameters(*point_estimates(fit), None)] * n
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in fit.draws.items()}
     a, b, theta = flat["discrimination"], flat["thresholds"], flat.get("theta")
     picked = np.linspace(0, len(a) - 1, n).astype(int)
-    return [_Parameters(a[s], b[s], None if theta is None else theta[s, chosen]) for s in picked]
+    if theta is not None:
+        return [_Parameters(a[s], b[s], theta_of_items(fit, theta[s, chosen])) for s in picked]
+    if isinstance(fit, Fit):
+        return [_Parameters(a[s], b[s], None) for s in picked]
+    kept = responses.chosen(np.isin(np.arange(responses.n_respondents), chosen))
+    answers = correlated_scores.prepare(kept, np.array(fit.trait_of_item))
+    omega = flat["correlation"]
+    drawn = [correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng) for s in picked]
+    return [
+        _Parameters(a[s], b[s], theta_of_items(fit, one))
+        for s, one in zip(picked, drawn, strict=True)
+    ]
 
 
-def point_estimates(fit: Fit) -> tuple[_Table, _Table]:
+def theta_of_items(fit: "Fit | CorrelatedFit", theta: _Table) -> _Table:
+    """Theta as `category_shares` takes it: of one trait as it is, of several each item's own.
+
+    Args:
+        fit: Says which trait each item belongs to.
+        theta: Shape (n,), or (n, n_traits).
+
+    Returns:
+        Shape (n,), or (n_items, n).
+    """
+    return theta if isinstance(fit, Fit) else theta[:, list(fit.trait_of_item)].T
+
+
+def point_estimates(fit: "Fit | CorrelatedFit") -> tuple[_Table, _Table]:
     """Means of a, shape (n_items,), and of b, (n_items, n_cuts), NaN beyond an item's own."""
-    n_cuts = max(len(row) for row in fit.thresholds)
-    cuts = [[s.mean for s in row] + [np.nan] * (n_cuts - len(row)) for row in fit.thresholds]
-    return np.array([s.mean for s in fit.discrimination]), np.array(cuts)
+    rows = [estimate.thresholds for estimate in fit.estimates]
+    n_cuts = max(len(row) for row in rows)
+    cuts = [[s.mean for s in row] + [np.nan] * (n_cuts - len(row)) for row in rows]
+    return np.array([estimate.discrimination.mean for estimate in fit.estimates]), np.array(cuts)
 
 
 def _replicate(
@@ -173,7 +213,10 @@ def _replicate(
 
 
 def category_shares(responses: Responses, a: _Table, b: _Table, theta: _Table) -> _Table:
-    """Probability of each category, 0 beyond an item's own; (n_items, n_categories, n_theta)."""
+    """Probability of each category, 0 beyond an item's own; (n_items, n_categories, n_theta).
+
+    Theta is of shape (n_theta,), or (n_items, n_theta); see `theta_of_items`.
+    """
     log_p = scores.log_category_probabilities(responses, a, b, theta)
     used = used_cuts(responses.categories, b.shape[1])
     real = np.concatenate([np.ones((len(a), 1), bool), used], 1)

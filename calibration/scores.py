@@ -92,16 +92,19 @@ def log_category_probabilities(
     thresholds: NDArray[np.float64],
     theta: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Log probability of each category at each theta, shape (n_items, n_categories_max, n)."""
+    """Log probability of each category at each theta, shape (n_items, n_categories_max, n).
+
+    Theta is of shape (n,), or (n_items, n) where each item has its own trait's.
+    """
     used = used_cuts(responses.categories, thresholds.shape[1])
     cuts = np.where(used, thresholds, 0.0)
-    eta = discrimination[:, None, None] * (theta - cuts[:, :, None])
+    eta = discrimination[:, None, None] * (theta[..., None, :] - cuts[:, :, None])
     reached = np.where(used[:, :, None], -np.logaddexp(0.0, -eta), 0.0)
     missed = np.where(used[:, :, None], -np.logaddexp(0.0, eta), 0.0)
     between = used[:, 1:]
     width = discrimination[:, None] * np.where(between, np.diff(cuts, axis=1), 1.0)
     inside = np.where(between, np.log(-np.expm1(-np.where(between, width, 1.0))), 0.0)
-    table = np.zeros((discrimination.size, cuts.shape[1] + 1, theta.size))
+    table = np.zeros((discrimination.size, cuts.shape[1] + 1, theta.shape[-1]))
     table[:, 1:] += reached
     table[:, :-1] += missed
     table[:, 1:-1] += inside[:, :, None]

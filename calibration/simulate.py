@@ -6,6 +6,7 @@ the first ten personas of a thousand are the ten personas of ten.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -21,20 +22,41 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
+class Factors:
+    """What lies behind constructs that do not share one trait.
+
+    A factor is the weighted sum of its parents and a part of its own, N(0, 1) in the population.
+    A construct's trait is its factor. Where constructs are ``specific``, a share of the trait's
+    variance between 0.4 and 0.9, which follows from the name, is the factor's, the rest its own.
+
+    Attributes:
+        of_construct: Each construct's factor.
+        parents: Weights of each factor's parents, by name; acyclic. Without an entry it has none.
+        specific: Whether constructs have a part of their own.
+    """
+
+    of_construct: Mapping[str, str]
+    parents: Mapping[str, Mapping[str, float]]
+    specific: bool = False
+
+
+@dataclass(frozen=True)
 class Truth:
-    """What the simulator knows of one family.
+    """What the simulator knows of the constructs that it grades.
 
     Attributes:
         seed: Of every number below.
         n_personas: Respondents.
         constructs: Names of the items.
         n_categories: Grades run from 1 to this.
+        factors: Behind the constructs' traits; one trait for all without it.
     """
 
     seed: int
     n_personas: int
     constructs: tuple[str, ...]
     n_categories: int = 5
+    factors: Factors | None = None
 
     def __post_init__(self) -> None:
         if self.n_personas < 1 or not self.constructs or not 2 <= self.n_categories <= 50:
@@ -45,7 +67,7 @@ class Truth:
 
     @cached_property
     def theta(self) -> NDArray[np.float64]:
-        """Traits, shape (n_personas,).
+        """The trait that all constructs share, shape (n_personas,).
 
         Quantiles of N(0, 1) at a randomly shifted golden-ratio sequence: any first few personas,
         and any second one of them, already spread like a standard normal.
@@ -53,6 +75,47 @@ class Truth:
         shift = float(_uniform(self._key("theta"), np.array(0)))
         shares = (shift + np.arange(self.n_personas) * (np.sqrt(5.0) - 1) / 2) % 1.0
         return np.array([_STANDARD.inv_cdf(min(max(p, 1e-9), 1 - 1e-9)) for p in shares.tolist()])
+
+    @cached_property
+    def traits(self) -> NDArray[np.float64]:
+        """The trait behind each construct, shape (n_personas, n_constructs)."""
+        known = self.factors
+        if known is None:
+            return np.repeat(self.theta[:, None], len(self.constructs), 1)
+        columns = [self._factor(known.of_construct[name])[0] for name in self.constructs]
+        common = np.stack(columns, 1)
+        if not known.specific:
+            return common
+        own = np.stack([self._normals("specific", name) for name in self.constructs], 1)
+        return np.sqrt(self.common_share) * common + np.sqrt(1.0 - self.common_share) * own
+
+    @cached_property
+    def common_share(self) -> NDArray[np.float64]:
+        """Share of each construct's variance that is its factor's, shape (n_constructs,)."""
+        if self.factors is None or not self.factors.specific:
+            return np.ones(len(self.constructs))
+        keys = [self._key("common share", name) for name in self.constructs]
+        return 0.4 + 0.5 * np.array([float(_uniform(key, np.array(0))) for key in keys])
+
+    def _factor(self, name: str) -> tuple[NDArray[np.float64], Mapping[str, float]]:
+        """A factor's values, and how it is made of the own parts of itself and its ancestors."""
+        known = {} if self.factors is None else self.factors.parents.get(name, {})
+        made: dict[str, float] = {}
+        for parent, weight in known.items():
+            for part, share in self._factor(parent)[1].items():
+                made[part] = made.get(part, 0.0) + weight * share
+        explained = sum(share**2 for share in made.values())
+        if explained >= 1.0:
+            raise SettingError(
+                f"factor {name}: its parents explain {explained:.2f} of its variance: give "
+                "smaller weights"
+            )
+        made[name] = float(np.sqrt(1.0 - explained))
+        parts = [share * self._normals("factor", part) for part, share in made.items()]
+        return np.sum(parts, 0), made
+
+    def _normals(self, *words: str) -> NDArray[np.float64]:
+        return _normal(self._key(*words), np.arange(self.n_personas))
 
     @cached_property
     def discrimination(self) -> NDArray[np.float64]:
@@ -113,7 +176,7 @@ def simulate_grades(
     keys = np.array([_word(f"{truth.seed}|grade|{name}") for name in truth.constructs], np.uint64)
     uniform = _uniform(_mix(_mix(_mix(keys[items], who), when), which), np.zeros_like(who))
     eta = truth.discrimination[items, None] * (
-        truth.theta[who][..., None] - truth.thresholds[items]
+        truth.traits[who, items][..., None] - truth.thresholds[items]
     )
     at_least = 1.0 / (1.0 + np.exp(-eta))
     grades: NDArray[np.int64] = 1 + (uniform[..., None] < at_least).sum(-1)

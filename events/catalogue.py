@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AwareDatetime, Field
 
 from events.model import (
+    AskedStructure,
     Corpus,
     Digest,
     Evaluator,
@@ -101,6 +102,7 @@ class TrainingRequested(FamilyEvent):
     corpus: Corpus
     evaluator: Evaluator
     method: Method
+    structure: AskedStructure = "unidimensional"
     sampler: Sampler
     seed: Seed
 

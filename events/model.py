@@ -14,6 +14,7 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 GateNumber = Annotated[int, Field(ge=1, le=99)]
 Namespace = Literal["smoke", "production"]
 Method = Literal["nuts", "mml"]
+Structure = Literal["unidimensional", "correlated"]
 
 FIRST_PRODUCTION_ITERATION = 10
 
@@ -100,6 +101,14 @@ class Family(Frozen):
     family: Name
     items: Annotated[tuple[Name, ...], Field(min_length=1)]
     reversed: tuple[Name, ...] = ()
+    # Left out where empty, so that events, states and digests of before traits had names stand.
+    traits: Annotated[
+        tuple[Name, ...],
+        Field(
+            description="Each item's trait, where traits are correlated; empty: one each.",
+            exclude_if=lambda traits: not traits,
+        ),
+    ] = ()
 
     @model_validator(mode="after")
     def _reversed_are_items(self) -> "Family":
@@ -109,6 +118,20 @@ class Family(Frozen):
         if len(set(self.items)) < len(self.items):
             raise ValueError("an item is named twice")
         return self
+
+    @model_validator(mode="after")
+    def _a_trait_for_each_item(self) -> "Family":
+        if self.traits and len(self.traits) != len(self.items):
+            raise ValueError(
+                f"{len(self.traits)} traits for {len(self.items)} items: name each item's trait, "
+                "or none"
+            )
+        return self
+
+    @property
+    def trait_of_item(self) -> dict[str, str]:
+        """The trait that each item belongs to where traits are correlated."""
+        return dict(zip(self.items, self.traits or self.items, strict=True))
 
 
 class FamilyEvent(Event):
@@ -153,6 +176,13 @@ class SimulatorEvaluator(Frozen):
     kind: Literal["simulator"] = "simulator"
     seed: Seed
     categories: Annotated[int, Field(ge=2, le=20)] = 5
+    traits: Annotated[
+        Literal["shared", "by_family", "by_construct"],
+        Field(
+            description="One trait for all; one per family; or a part of each construct's own too.",
+            exclude_if=lambda traits: traits == "shared",
+        ),
+    ] = "shared"
 
 
 class ResponsesEvaluator(Frozen):
@@ -169,6 +199,17 @@ class ResponsesEvaluator(Frozen):
 Evaluator = Annotated[SimulatorEvaluator | ResponsesEvaluator, Field(discriminator="kind")]
 
 
+_UNIDIMENSIONAL: Structure = "unidimensional"
+# Left out where it is the default, so that what was asked for before there was a choice stands.
+AskedStructure = Annotated[
+    Structure,
+    Field(
+        description="One trait for all items of a family, or several that correlate.",
+        exclude_if=lambda structure: structure == _UNIDIMENSIONAL,
+    ),
+]
+
+
 class Parameters(Frozen):
     """Everything that decides what an iteration computes: equal parameters, equal receipts."""
 
@@ -179,6 +220,7 @@ class Parameters(Frozen):
     evaluator: Evaluator
     sampler: Sampler = Sampler()
     method: Method = "nuts"
+    structure: AskedStructure = _UNIDIMENSIONAL
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -14,8 +14,8 @@ async def grm_of_former(event: TrainingRequested, ports: Ports) -> bytes | str:
     """The ``grm.json`` promoted last before the event's iteration, or why there is none.
 
     Of the same namespace and cohort: the simulator's truth follows from its seed, so another
-    seed's personas and items are others; a family without a common item is another instrument
-    of the same name.
+    seed's personas and items are others; a family without a common item, or whose items belong to
+    other traits, is another instrument of the same name.
     """
     where = {"namespace": event.namespace, "family": event.family}
     rows = (await ports.warehouse.read(PROMOTIONS, where=where)).to_pylist()
@@ -29,7 +29,8 @@ async def grm_of_former(event: TrainingRequested, ports: Ports) -> bytes | str:
         if found is not None:
             return found
     tried = ", ".join(str(row["iteration"]) for row in before)
-    return f"the versions promoted before, in iterations {tried}, are of other items or cohorts"
+    told = f"the versions promoted before, in iterations {tried}"
+    return f"{told}, are of other items, traits or cohorts"
 
 
 async def _comparable(event: TrainingRequested, row: dict[str, Any], ports: Ports) -> bytes | None:
@@ -42,8 +43,18 @@ async def _comparable(event: TrainingRequested, row: dict[str, Any], ports: Port
         grm = await ports.objects.get(row["grm_uri"])
     except TerminalError:
         return None
-    items = {item["item"] for item in json.loads(grm)["items"]}
-    return grm if items & set(event.scale.items) else None
+    return grm if _structure(json.loads(grm)) & _asked(event) else None
+
+
+def _structure(grm: dict[str, Any]) -> set[tuple[str, str | None]]:
+    """Items, each with its trait; files of one trait name none."""
+    return {(item["item"], item.get("trait")) for item in grm["items"]}
+
+
+def _asked(event: TrainingRequested) -> set[tuple[str, str | None]]:
+    if event.structure == "correlated":
+        return set(event.scale.trait_of_item.items())
+    return {(item, None) for item in event.scale.items}
 
 
 def _truth(evaluator: object) -> object:

@@ -50,15 +50,17 @@ async def find_network(
     return Ack(Receipt(digest=digest, uris={"network": uri}), [ended])
 
 
-def network_json(families: tuple[str, ...], scores: pa.Table, seed: int) -> bytes:
+def network_json(
+    families: tuple[str, ...], scores: pa.Table, seed: int, *, resamplings: int = RESAMPLINGS
+) -> bytes:
     """``network.json`` from rows of the table ``scores``; equal rows give equal bytes.
 
     Raises:
         CalibrationError: Too many families, or too few respondents with a score in each.
     """
     respondents, mean, sd = common_scores(families, scores)
-    found = learn_network(families, mean, sd, seed=seed, resamplings=RESAMPLINGS)
-    return _document(found, len(respondents), seed)
+    found = learn_network(families, mean, sd, seed=seed, resamplings=resamplings)
+    return _document(found, len(respondents), seed, resamplings)
 
 
 def common_scores(
@@ -78,13 +80,13 @@ def common_scores(
     return common, mean, sd
 
 
-def _document(found: Network, n_respondents: int, seed: int) -> bytes:
+def _document(found: Network, n_respondents: int, seed: int, resamplings: int) -> bytes:
     said = {
         "schema_version": 1,
         **asdict(found),
         "strength": found.strength.tolist(),
         "n_respondents": n_respondents,
-        "resamplings": RESAMPLINGS,
+        "resamplings": resamplings,
         "seed": seed,
     }
     return (json.dumps(said, indent=1, allow_nan=False, default=float) + "\n").encode()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.simulate import Truth
 from events.catalogue import IterationAmended, IterationFailed, NetworkEnded
 from events.model import (
     Family,
@@ -26,11 +25,13 @@ from events.model import (
 from handlers.digests import sha256, short
 from infra.once import Step
 from infra.outcome import Ack, Outcome, Retry
+from infra.personas import truth_of
 from infra.ports import Claim, ClaimKey, Ports, Receipt, StepStatus
+from infra.profiles import PROFILES
 from infra.report.data import FamilyReport, ReportData, ShardCounts
 from infra.telemetry import trace_id
 from infra.waivers import waivers_of
-from schemas.tables import INVARIANCE, SCORES
+from schemas.tables import INVARIANCE, SCORES, TRAIT_SCORES
 
 
 async def write_report(
@@ -94,6 +95,9 @@ def command_of(iteration: int, parameters: Parameters) -> str:
     command = f"nexus run --iteration {iteration} --profile {parameters.profile}"
     if parameters.method != "nuts":
         command += f" --method {parameters.method}"
+    profile = PROFILES.get(parameters.profile)
+    if profile is None or parameters.structure != profile.structure:
+        command += f" --structure {parameters.structure}"
     command += f" --seed {parameters.seed}"
     match parameters.evaluator:
         case SimulatorEvaluator():
@@ -132,9 +136,12 @@ async def _family(
         invariance=await _invariance(iteration, name, ports),
         discrimination=draws.get("discrimination"),
         thresholds=draws.get("thresholds"),
+        correlation=draws.get("correlation"),
         truth=_truth(family, parameters),
+        true_correlations=_true_correlations(family, parameters),
         checks=await _checks(kept.uris.get("checks"), ports),
         scores=await _scores(iteration, name, ports),
+        trait_scores=await _trait_scores(iteration, family, parameters, ports),
         waivers=tuple(waivers_of(await ports.ledger.steps(subject))),
     )
 
@@ -172,6 +179,26 @@ async def _scores(
     return rows["mean"].to_numpy(), rows["sd"].to_numpy()
 
 
+async def _trait_scores(
+    iteration: int, family: Family, parameters: Parameters, ports: Ports
+) -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Means and sds by trait; nothing where there is one."""
+    if parameters.structure == "unidimensional":
+        return {}
+    where = {
+        "namespace": namespace_of(iteration),
+        "iteration": iteration,
+        "family": family.family,
+    }
+    rows = await ports.warehouse.read(TRAIT_SCORES, where=where)
+    traits = rows["trait"].to_numpy(zero_copy_only=False)
+    mean, sd = rows["mean"].to_numpy(), rows["sd"].to_numpy()
+    return {
+        trait: (mean[traits == trait], sd[traits == trait])
+        for trait in dict.fromkeys(family.trait_of_item.values())
+    }
+
+
 async def _network(subject: str, ports: Ports) -> Mapping[str, Any] | str | None:
     """The network over the families, or why there is none; None where it was not looked for."""
     step = await ports.ledger.step(ClaimKey(subject, "network"))
@@ -189,15 +216,24 @@ def _truth(
     evaluator = parameters.evaluator
     if not isinstance(evaluator, SimulatorEvaluator):
         return None
-    truth = Truth(
-        seed=evaluator.seed,
-        n_personas=parameters.corpus.personas,
-        constructs=family.items,
-        n_categories=evaluator.categories,
-    )
+    truth = truth_of(evaluator, parameters.corpus.personas, family.items)
     return {
         item: (float(a), tuple(float(cut) for cut in cuts))
         for item, a, cuts in zip(family.items, truth.discrimination, truth.thresholds, strict=True)
+    }
+
+
+def _true_correlations(family: Family, parameters: Parameters) -> Mapping[tuple[str, str], float]:
+    """Of the simulator's constructs, each with a trait of its own."""
+    evaluator = parameters.evaluator
+    if not isinstance(evaluator, SimulatorEvaluator) or family.traits:
+        return {}
+    truth = truth_of(evaluator, parameters.corpus.personas, family.items)
+    root = np.sqrt(truth.common_share)
+    return {
+        (first, second): float(root[i] * root[j])
+        for i, first in enumerate(family.items)
+        for j, second in enumerate(family.items)
     }
 
 

@@ -25,7 +25,11 @@ from schemas.tables import (
     ITEM_CHECKS,
     MODEL_COMPARISONS,
     SCORES,
+    TRAIT_CORRELATIONS,
+    TRAIT_SCORES,
 )
+
+_STORED = {"respondent": "persona"}
 
 
 async def calibrate_family(event: TrainingRequested, claim: Claim, ports: Ports) -> Outcome:
@@ -72,6 +76,7 @@ async def training_job(event: TrainingRequested, ports: Ports) -> TrainingJob:
         sampler=event.sampler,
         method=event.method,
         seed=event.seed,
+        structure=event.structure,
         groups=await _groups(event, ports),
         promoted=await grm_of_former(event, ports),
         traceparent=traceparent(),
@@ -118,12 +123,16 @@ async def _merge_all(
         (INVARIANCE, training.invariance),
         (ITEM_CHECKS, training.item_checks),
         (MODEL_COMPARISONS, training.models),
+        (TRAIT_CORRELATIONS, training.correlations),
         (GATES, [_gate_row(gate) for gate in training.gates]),
     )
     tables = [
         (spec, arrow_rows(spec, [{**constants, **row} for row in rows])) for spec, rows in by_table
     ]
-    for spec, rows in (*tables, (SCORES, _score_rows(training.scores, constants))):
+    tables.append((SCORES, _score_rows(training.scores, constants)))
+    if training.trait_scores is not None:
+        tables.append((TRAIT_SCORES, _score_rows(training.trait_scores, constants)))
+    for spec, rows in tables:
         claimed = f"{claim.key}/{claim.token}/{spec.name}"
         await ports.warehouse.merge(spec, rows, claim=claimed, constants=constants)
 
@@ -131,7 +140,7 @@ async def _merge_all(
 def _score_rows(scores: pa.Table, constants: Mapping[str, str | int]) -> pa.Table:
     """Columns, not rows: there may be a hundred thousand respondents."""
     same = {name: pa.repeat(value, scores.num_rows) for name, value in constants.items()}
-    own = dict(zip(("persona", "mean", "sd"), scores.columns, strict=True))
+    own = {_STORED.get(name, name): scores[name] for name in scores.schema.names}
     return pa.table({**same, **own})
 
 

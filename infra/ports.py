@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from events.model import Evaluator, Family, Method, Sampler
+    from events.model import Evaluator, Family, Method, Sampler, Structure
     from schemas.spec import TableSpec
 
 
@@ -373,6 +373,7 @@ class TrainingJob:
         sampler: How NUTS is run.
         method: ``nuts`` or ``mml``.
         seed: Of the chains and of every check.
+        structure: ``unidimensional``, or ``correlated`` for the traits that the family names.
         groups: Group of respondent i at place i, None where unknown; None for two random halves.
         promoted: ``grm.json`` of the version to be stable against; a text says why there is none.
         traceparent: The trace that the fit belongs to.
@@ -383,6 +384,7 @@ class TrainingJob:
     sampler: "Sampler"
     method: "Method"
     seed: int
+    structure: "Structure" = "unidimensional"
     groups: tuple[str | None, ...] | None = None
     promoted: bytes | str = "no version was promoted before"
     traceparent: str | None = None
@@ -393,7 +395,9 @@ class Training:
     """What a fit yields, as stored: documents and rows, no arrays of draws in memory.
 
     ``checks_json`` holds what the gates from 7 on looked at, for the report; ``inference_nc`` all
-    draws as ArviZ reads them (netCDF); ``scores`` has the columns respondent, mean, sd.
+    draws as ArviZ reads them (netCDF); ``scores`` has the columns respondent, mean, sd. Of
+    correlated traits, ``scores`` is of the family's composite, ``trait_scores`` has the columns
+    trait, respondent, mean, sd, and ``correlations`` a row for each two traits.
     """
 
     grm_json: bytes
@@ -407,6 +411,8 @@ class Training:
     item_checks: tuple[Mapping[str, Any], ...]
     models: tuple[Mapping[str, Any], ...]
     scores: "pa.Table"
+    trait_scores: "pa.Table | None" = None
+    correlations: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Profiles: what an iteration asks for, in a registry keyed by cohort."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from events.model import (
     Corpus,
@@ -11,9 +12,11 @@ from events.model import (
     Parameters,
     Sampler,
     SimulatorEvaluator,
+    Structure,
     namespace_of,
 )
 from infra.errors import ParametersError
+from infra.structure import as_structured
 
 # The facets of the five domains, as the IPIP-NEO-120 names them (Johnson, 2014,
 # doi:10.1016/j.jrp.2014.05.003).
@@ -116,6 +119,7 @@ class Profile:
     shards: int
     families: tuple[Family, ...]
     sampler: Sampler = field(default_factory=Sampler)
+    structure: Structure = "unidimensional"
 
 
 PROFILES = {
@@ -164,21 +168,24 @@ def parameters_for(
     profile: str,
     *,
     method: Method = "nuts",
+    structure: Structure | None = None,
     seed: int = 0,
     responses: RealResponses | None = None,
 ) -> Parameters:
-    """What the iteration computes.
+    """What the iteration computes; the profile's own structure where none is asked for.
 
     Raises:
-        ParametersError: No such profile, or one of the other namespace.
+        ParametersError: No such profile, or one of the other namespace; a structure that the
+            method or the data can't carry.
     """
     chosen = _checked(iteration, profile)
     corpus, families = chosen.corpus, chosen.families
-    evaluator: Evaluator = SimulatorEvaluator(seed=seed)
+    structure = structure or chosen.structure
+    evaluator: Evaluator = SimulatorEvaluator(seed=seed, traits=_personas(structure, families))
     if responses is not None:
         corpus = Corpus(personas=responses.respondents)
         families, evaluator = responses.families, responses.evaluator
-    return Parameters(
+    asked = Parameters(
         profile=profile,
         corpus=corpus,
         shards=min(chosen.shards, corpus.talks),
@@ -186,8 +193,19 @@ def parameters_for(
         evaluator=evaluator,
         sampler=chosen.sampler,
         method=method,
+        structure=structure,
         seed=seed,
     )
+    return as_structured(asked)
+
+
+def _personas(
+    structure: Structure, families: tuple[Family, ...]
+) -> Literal["shared", "by_family", "by_construct"]:
+    """What traits the simulator's personas are to have, so that the fit has them to find."""
+    if structure == "correlated":
+        return "by_construct"
+    return "by_family" if len(families) > 1 else "shared"
 
 
 def _checked(iteration: int, profile: str) -> Profile:

@@ -6,9 +6,11 @@ ordered category from any start, or missing: empty or ``NA``. Spaces around a ce
 A scales file (TOML) says which items form a family, and which are keyed the other way::
 
     [openness]
-    items = ["O1", "O2", "O3"]
+    items = ["O1", "O2", "O3", "O4"]
     reversed = ["O2"]
+    traits = { ideas = ["O1", "O2"], art = ["O3", "O4"] }
 
+``traits`` says which items ask for the same, where a family's traits are several and correlated.
 Columns that no scale names are left alone, whatever they hold. Without scales all columns form one
 family, named after the file.
 """
@@ -344,9 +346,11 @@ def _family(name: str, table: object, header: tuple[str, ...]) -> Family:
         raise ResponsesError(
             f"scales: {name} = {_clipped(table)} is not a scale: write [name], then items = [...]"
         )
-    unknown = sorted(set(table) - {"items", "reversed"})
+    unknown = sorted(set(table) - {"items", "reversed", "traits"})
     if unknown:
-        raise ResponsesError(f"{place} has {unknown[0]!r}: only items and reversed are known")
+        raise ResponsesError(
+            f"{place} has {unknown[0]!r}: only items, reversed and traits are known"
+        )
     items = _names(table.get("items"), f"{place} items")
     turned = _names(table.get("reversed", []), f"{place} reversed")
     for item in items:
@@ -359,7 +363,37 @@ def _family(name: str, table: object, header: tuple[str, ...]) -> Family:
         if item not in items:
             raise ResponsesError(f"{place} reverses {item!r}, which is not in its items")
     _refuse_single(items, place)
-    return Family(family=name, items=items, reversed=turned)
+    traits = _traits(table["traits"], items, place) if "traits" in table else ()
+    return Family(family=name, items=items, reversed=turned, traits=traits)
+
+
+def _traits(table: object, items: tuple[str, ...], place: str) -> tuple[str, ...]:
+    """Each item's trait, in the order of the items."""
+    if not isinstance(table, dict) or not table:
+        raise ResponsesError(
+            f"{place} traits is {_clipped(table)}: name each trait's items, "
+            "traits = { first = ['O1', 'O2'], second = ['O3', 'O4'] }"
+        )
+    owner: dict[str, str] = {}
+    for trait, named in table.items():
+        _refuse_bad_name(trait, f"{place} traits")
+        for item in _names(named, f"{place} traits.{trait}"):
+            if item not in items:
+                raise ResponsesError(
+                    f"{place} traits.{trait} names {item!r}, which is not in its items"
+                )
+            if item in owner:
+                raise ResponsesError(
+                    f"{place} item {item!r} is in the traits {owner[item]} and {trait}: give each "
+                    "item to one trait"
+                )
+            owner[item] = trait
+    homeless = [item for item in items if item not in owner]
+    if homeless:
+        raise ResponsesError(
+            f"{place} traits leave out {_shown(homeless)}: give each item of the scale to a trait"
+        )
+    return tuple(owner[item] for item in items)
 
 
 def _names(value: object, place: str) -> tuple[str, ...]:

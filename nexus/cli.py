@@ -37,6 +37,10 @@ Iteration = Annotated[int, typer.Argument(min=0, max=999_999, help="The run's nu
 Profile = Annotated[str, typer.Option(help="smoke (iterations 0-9) or production (10 and up).")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of simulator and sampler.")]
 Method = Annotated[str, typer.Option(help="nuts or mml.")]
+Structure = Annotated[
+    str | None,
+    typer.Option(help="unidimensional or correlated traits; the profile's own without it."),
+]
 Responses = Annotated[
     Path | None, typer.Option(help="CSV of ordered categories to run on, a row per respondent.")
 ]
@@ -67,6 +71,7 @@ def run(
     scales: Scales = None,
     groups: Groups = None,
     method: Method = "nuts",
+    structure: Structure = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -77,7 +82,17 @@ def run(
     from nexus.run import run as run_iteration  # noqa: PLC0415
     from nexus.tables import show_run  # noqa: PLC0415
 
-    request = _request(settings, iteration, profile, method, seed, responses, scales, groups)
+    request = _request(
+        settings,
+        iteration,
+        profile,
+        method=method,
+        structure=structure,
+        seed=seed,
+        responses=responses,
+        scales=scales,
+        groups=groups,
+    )
     with RunProgress(err) as progress:
         watcher = Watcher(progress.on_state, progress.on_training)
         document = _run(run_iteration(settings, request, watcher))
@@ -98,6 +113,7 @@ def start(
     scales: Scales = None,
     groups: Groups = None,
     method: Method = "nuts",
+    structure: Structure = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -105,7 +121,17 @@ def start(
     settings = _settings(context)
     from nexus.serve import start_only  # noqa: PLC0415
 
-    request = _request(settings, iteration, profile, method, seed, responses, scales, groups)
+    request = _request(
+        settings,
+        iteration,
+        profile,
+        method=method,
+        structure=structure,
+        seed=seed,
+        responses=responses,
+        scales=scales,
+        groups=groups,
+    )
     started = _run(start_only(settings, request))
     if json:
         _print_json({"iteration": iteration, "started": started, "replayed": not started})
@@ -328,26 +354,20 @@ def _request(
     settings: "Settings",
     iteration: int,
     profile: str,
+    *,
     method: str,
-    seed: int,
-    responses: Path | None,
-    scales: Path | None,
-    groups: str | None,
+    structure: str | None,
+    **wanted: Any,  # noqa: ANN401 - the producer's own
 ) -> "Request":
     from infra.errors import InputError  # noqa: PLC0415
     from nexus.run import checked_request  # noqa: PLC0415
 
     if method not in {"nuts", "mml"}:
         raise InputError(f"--method is {method!r}: use nuts or mml")
+    if structure not in {None, "unidimensional", "correlated"}:
+        raise InputError(f"--structure is {structure!r}: use unidimensional or correlated")
     return checked_request(
-        settings,
-        iteration,
-        profile,
-        method=method,
-        seed=seed,
-        responses=responses,
-        scales=scales,
-        groups=groups,
+        settings, iteration, profile, method=method, structure=structure, **wanted
     )
 
 

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from events.catalogue import IterationStarted
 from events.cloudevents import derived_id
-from events.model import Method, Parameters, ResponsesEvaluator, iteration_subject
+from events.model import (
+    Method,
+    Parameters,
+    ResponsesEvaluator,
+    SimulatorEvaluator,
+    Structure,
+    iteration_subject,
+)
 from handlers.digests import sha256, short
 from infra.errors import ParametersError, ResponsesError
 from infra.outbox import outgoing, publish
@@ -32,6 +39,19 @@ class Request:
         known = self.parameters.model_dump_json(exclude={"evaluator": {"uri"}})
         return sha256(known.encode())
 
+    @property
+    def known_as(self) -> frozenset[str]:
+        """The digests under which it may have been registered.
+
+        All the simulator's families shared one trait once: what was started so goes on so.
+        """
+        evaluator = self.parameters.evaluator
+        if not isinstance(evaluator, SimulatorEvaluator):
+            return frozenset({self.digest})
+        shared = evaluator.model_copy(update={"traits": "shared"})
+        parameters = self.parameters.model_copy(update={"evaluator": shared})
+        return frozenset({self.digest, Request(self.iteration, parameters).digest})
+
 
 def request_for(
     iteration: int,
@@ -39,6 +59,7 @@ def request_for(
     objects: "Objects",
     *,
     method: Method = "nuts",
+    structure: Structure | None = None,
     seed: int = 0,
     responses: Path | None = None,
     scales: Path | None = None,
@@ -47,7 +68,8 @@ def request_for(
     """Check what is asked for; nothing is written.
 
     Raises:
-        ParametersError: The profile does not exist or does not fit the iteration.
+        ParametersError: The profile does not exist or does not fit the iteration; the structure
+            does not fit the method or the data.
         ResponsesError: A file can't be read, or a cell, column or scale can't be used.
     """
     if responses is None:
@@ -55,11 +77,14 @@ def request_for(
             raise ResponsesError(f"--scales {scales} needs --responses: it groups its columns")
         if groups is not None:
             raise ResponsesError(f"--groups {groups} needs --responses: it names a column of it")
-        return Request(iteration, parameters_for(iteration, profile, method=method, seed=seed))
+        asked = parameters_for(iteration, profile, method=method, structure=structure, seed=seed)
+        return Request(iteration, asked)
     csv = _bytes(responses)
     families = _bytes(scales) if scales else None
     real = _real_responses(csv, families, responses, objects, groups)
-    parameters = parameters_for(iteration, profile, method=method, seed=seed, responses=real)
+    parameters = parameters_for(
+        iteration, profile, method=method, structure=structure, seed=seed, responses=real
+    )
     return Request(iteration, parameters, csv)
 
 
@@ -131,9 +156,10 @@ async def take(key: ClaimKey, cause: Cause, ports: Ports) -> Claim | Completed:
 
 def refuse_other_parameters(request: Request, receipt: Receipt) -> None:
     """Raises ParametersError when the iteration was started with other parameters."""
-    if receipt.digest != request.digest:
+    if receipt.digest not in request.known_as:
         raise ParametersError(
             f"iteration {request.iteration} exists with other parameters "
             f"({short(receipt.digest)}, asked for {short(request.digest)}): "
-            "use another number, or the same profile, responses, scales, groups, method and seed"
+            "use another number, or the same profile, responses, scales, groups, method, structure "
+            "and seed"
         )

@@ -28,6 +28,7 @@ async def summary(
     return {
         "iteration": iteration,
         "namespace": namespace_of(iteration),
+        "structure": state["parameters"].get("structure", "unidimensional"),
         "status": state["phase"] if state["phase"] in ENDED else "running",
         "phase": state["phase"],
         "reason": state["reason"],
@@ -69,6 +70,7 @@ def _only_started(iteration: int) -> Document:
     return {
         "iteration": iteration,
         "namespace": namespace_of(iteration),
+        "structure": None,
         "status": "running",
         "phase": "started",
         "reason": None,

@@ -16,9 +16,9 @@ def show_run(document: Document, console: Console) -> None:
     """A run's summary."""
     shards, status = document["shards"], document["status"]
     again = " (replayed: it had ended before, nothing was done)" if document["replayed"] else ""
-    console.print(
-        f"Iteration {document['iteration']} ({document['namespace']}): [bold]{status}[/]{again}"
-    )
+    kind = document["namespace"]
+    kind += ", correlated traits" if document["structure"] == "correlated" else ""
+    console.print(f"Iteration {document['iteration']} ({kind}): [bold]{status}[/]{again}")
     console.print(
         f"{shards['merged']} of {shards['requested']} shards merged, "
         f"{document['rows_merged']:,} rows"

@@ -131,6 +131,7 @@ def _trainings(state: IterationState) -> tuple[TrainingRequested, ...]:
             corpus=asked.corpus,
             evaluator=asked.evaluator,
             method=asked.method,
+            structure=asked.structure,
             sampler=asked.sampler,
             seed=asked.seed,
         )

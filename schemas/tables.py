@@ -184,7 +184,51 @@ SCORES: Final = TableSpec(
     key=("namespace", "iteration", "family", "persona"),
     partition=_BY_ITERATION,
     cluster=("namespace", "iteration", "family"),
-    description="Where each persona stands on each family's trait.",
+    description="Where each persona stands on each family's trait, or on all of several.",
+)
+
+_TRAIT: Final = Column(
+    "trait", _STRING, required=True, description="One of the family's correlated traits.",
+)  # fmt: skip
+
+TRAIT_SCORES: Final = TableSpec(
+    name="trait_scores",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        _TRAIT,
+        Column("persona", _INT64, required=True, description="Whose trait."),
+        Column("mean", _FLOAT64, description="Expected a posteriori score, theta ~ N(0, 1)."),
+        Column("sd", _FLOAT64, description="Posterior standard deviation."),
+    ),
+    key=("namespace", "iteration", "family", "trait", "persona"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family", "trait"),
+    description="Where each persona stands on each trait of a family with correlated ones.",
+)
+
+TRAIT_CORRELATIONS: Final = TableSpec(
+    name="trait_correlations",
+    columns=(
+        _NAMESPACE,
+        _ITERATION,
+        _FAMILY,
+        Column("first_trait", _STRING, required=True, description="One of two traits."),
+        Column("second_trait", _STRING, required=True, description="The other, which comes later."),
+        Column("mean", _FLOAT64, description="Posterior mean of their correlation."),
+        Column("sd", _FLOAT64, description="Posterior standard deviation."),
+        Column("hdi_low", _FLOAT64, description="Lower end of the 95% HDI."),
+        Column("hdi_high", _FLOAT64, description="Upper end of the 95% HDI."),
+        Column("r_hat", _FLOAT64, description="Rank-normalised split R-hat."),
+        Column("ess_bulk", _FLOAT64, description="Bulk effective sample size."),
+        Column("ess_tail", _FLOAT64, description="Tail effective sample size."),
+        Column("mcse", _FLOAT64, description="Monte Carlo standard error of the mean."),
+    ),
+    key=("namespace", "iteration", "family", "first_trait", "second_trait"),
+    partition=_BY_ITERATION,
+    cluster=("namespace", "iteration", "family"),
+    description="How each two traits of a family correlate over personas.",
 )
 
 WAIVERS: Final = TableSpec(
@@ -213,6 +257,8 @@ TABLES: Final[tuple[TableSpec, ...]] = (
     ITEM_CHECKS,
     MODEL_COMPARISONS,
     SCORES,
+    TRAIT_SCORES,
+    TRAIT_CORRELATIONS,
     PROMOTIONS,
     WAIVERS,
 )

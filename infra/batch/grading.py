@@ -13,9 +13,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError
 
-from calibration.simulate import Truth, simulate_grades
+from calibration.simulate import simulate_grades
 from events.model import Frozen, Name, SimulatorEvaluator
 from infra.errors import BatchJobError, ResponsesError
+from infra.personas import truth_of
 from infra.responses import ResponsesFile, read_items
 
 Index = Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -79,12 +80,7 @@ def simulated(evaluator: SimulatorEvaluator) -> Grade:
         names = [construct for row in rows for construct in row.constructs]
         where = [(row.persona, row.session, row.turn) for row in rows for _ in row.constructs]
         persona, session, turn = np.array(where).T
-        truth = Truth(
-            seed=evaluator.seed,
-            n_personas=int(persona.max()) + 1,
-            constructs=tuple(sorted(set(names))),
-            n_categories=evaluator.categories,
-        )
+        truth = truth_of(evaluator, int(persona.max()) + 1, tuple(sorted(set(names))))
         grades = iter(simulate_grades(truth, persona, session, turn, names).tolist())
         return [dict(zip(row.constructs, grades, strict=False)) for row in rows]
 

@@ -40,11 +40,16 @@ class FamilyReport:
         invariance: Rows with level, log_likelihood, n_parameters, aic, bic, delta_bic, holds.
         discrimination: Draws of a, shape (chains, draws, items); None without sampling.
         thresholds: Draws of b, shape (chains, draws, items, cuts), NaN beyond an item's own.
+        correlation: Draws of the traits' correlations, shape (chains, draws, traits, traits);
+            None where there is one trait.
         truth: Item to (a, (b, ...)), for simulated data.
         notes: What a reader should know of the responses, one line each.
         checks: The parsed ``checks.json``: what the gates looked at; None where there is none.
         scores: Respondents' expected a posteriori scores and their posterior standard deviations,
-            each of shape (respondents,); None where they were not kept.
+            each of shape (respondents,); None where they were not kept. Of correlated traits, the
+            composite's.
+        trait_scores: The same by trait, of correlated ones.
+        true_correlations: Of each two traits, for simulated data.
         waivers: Gates that an operator waived: number, gate, reason, waived_by, waived_at.
 
     Raises:
@@ -60,18 +65,25 @@ class FamilyReport:
     invariance: tuple[Mapping[str, Any], ...] = ()
     discrimination: "NDArray[np.floating[Any]] | None" = None
     thresholds: "NDArray[np.floating[Any]] | None" = None
+    correlation: "NDArray[np.floating[Any]] | None" = None
     truth: Truth | None = None
     notes: tuple[str, ...] = ()
     checks: Mapping[str, Any] | None = None
     scores: "tuple[NDArray[np.float64], NDArray[np.float64]] | None" = None
+    trait_scores: "Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]" = field(
+        default_factory=dict
+    )
+    true_correlations: Mapping[tuple[str, str], float] = field(default_factory=dict)
     waivers: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         items = () if self.grm is None else self.grm.get("items", ())
+        traits = () if self.grm is None else self.grm.get("traits", ())
         cuts = max((len(item.get("thresholds", ())) for item in items), default=0)
         for name, draws, expected in (
             ("discrimination", self.discrimination, (len(items),)),
             ("thresholds", self.thresholds, (len(items), cuts)),
+            ("correlation", self.correlation, (len(traits), len(traits))),
         ):
             if draws is not None and draws.shape[2:] != expected:
                 raise ValueError(

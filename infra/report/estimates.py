@@ -1,7 +1,7 @@
 """The parameters of a fit in one flat list, and what may be said of them as a whole."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One parameter; ``cut`` is None for a discrimination, else a threshold's number from 1."""
+    """One parameter; ``cut`` is None for a discrimination, else a threshold's number from 1.
+
+    ``traits`` are the places of the two traits that it correlates, of a correlation.
+    """
 
     item: str
     index: int
@@ -30,10 +33,13 @@ class Estimate:
     ess_bulk: float | None
     ess_tail: float | None
     mcse: float | None
+    traits: tuple[int, int] | None = None
 
     @property
     def symbol(self) -> str:
-        """``a``, or ``b`` with its number."""
+        """``a``, ``b`` with its number, or ``r``."""
+        if self.traits is not None:
+            return "r"
         return "a" if self.cut is None else f"b{subscript(self.cut)}"
 
     @property
@@ -45,10 +51,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item with its estimates."""
+    """One item with its estimates; ``trait`` where there are several."""
 
     item: str
     index: int
+    trait: str | None
     categories: tuple[str, ...]
     discrimination: Estimate
     thresholds: tuple[Estimate, ...]
@@ -121,6 +128,25 @@ def population_of(grm: Mapping[str, Any] | None) -> tuple[Estimate, ...]:
     )
 
 
+def correlations_of(grm: Mapping[str, Any] | None) -> tuple[Estimate, ...]:
+    """The correlation of each two traits; none where there is one."""
+    found = {} if grm is None else grm
+    traits = list(found.get("traits", ()))
+    return tuple(
+        replace(
+            _estimate(f"{pair['first']} · {pair['second']}", n, None, "", pair["correlation"]),
+            traits=(traits.index(pair["first"]), traits.index(pair["second"])),
+        )
+        for n, pair in enumerate(found.get("correlations", ()))
+    )
+
+
+def by_trait(items: Sequence[Item]) -> dict[str, tuple[Item, ...]]:
+    """The items of each trait, by its name; nothing where there is one for all."""
+    names = dict.fromkeys(item.trait for item in items if item.trait is not None)
+    return {name: tuple(item for item in items if item.trait == name) for name in names}
+
+
 def estimates_of(items: Sequence[Item]) -> tuple[Estimate, ...]:
     """Every parameter, item by item, the discrimination first."""
     return tuple(row for item in items for row in (item.discrimination, *item.thresholds))
@@ -140,6 +166,10 @@ def worst(estimates: Sequence[Estimate], limit: int = 4) -> tuple[Estimate, ...]
 def draws_of(family: FamilyReport, row: Estimate) -> Array | None:
     """The draws of one parameter, shape (chains, draws); None where they were not kept."""
     match row.cut:
+        case None if row.traits is not None:
+            if family.correlation is None:
+                return None
+            draws = family.correlation[:, :, *row.traits]
         case None if family.discrimination is not None:
             draws = family.discrimination[:, :, row.index]
         case int(cut) if family.thresholds is not None:
@@ -184,6 +214,7 @@ def _item(index: int, entry: Mapping[str, Any]) -> Item:
     return Item(
         item=name,
         index=index,
+        trait=entry.get("trait"),
         categories=categories,
         discrimination=_estimate(name, index, None, "", entry.get("discrimination")),
         thresholds=tuple(

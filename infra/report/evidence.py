@@ -75,11 +75,17 @@ class Evidence:
         return [
             {
                 **group,
-                "mean": held[-1]["group_means"][n] if held else None,
-                "sd": held[-1]["group_sds"][n] if held else None,
+                "mean": held[-1]["group_means"][n] if held and not self.by_trait else None,
+                "sd": held[-1]["group_sds"][n] if held and not self.by_trait else None,
             }
             for n, group in enumerate(said.get("groups", ()))
         ]
+
+    @property
+    def by_trait(self) -> Mapping[str, Sequence[Mapping[str, Any]] | Mapping[str, str]]:
+        """Each correlated trait's levels of invariance, or why it has none."""
+        found: Mapping[str, Any] = self.part("invariance").get("by_trait", {})
+        return found
 
     @property
     def level(self) -> str:

@@ -15,6 +15,8 @@ from infra.report.estimates import (
     Estimate,
     Item,
     Recovery,
+    by_trait,
+    correlations_of,
     draws_of,
     estimates_of,
     items_of,
@@ -54,6 +56,14 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Drawings under a title of their own; None for all there are."""
+
+    title: str | None
+    drawings: tuple[Drawing, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FamilyView:
     """A family as the template shows it."""
 
@@ -63,8 +73,10 @@ class FamilyView:
     items: tuple[Item, ...]
     estimates: tuple[Estimate, ...]
     population: tuple[Estimate, ...]
+    correlations: tuple[Estimate, ...]
     interval: str
-    curves: tuple[Drawing, ...]
+    curves: tuple[Group, ...]
+    matrix: tuple[Drawing, ...]
     information: tuple[Drawing, ...]
     scores: tuple[Drawing, ...]
     forests: tuple[Drawing, ...]
@@ -82,6 +94,16 @@ class FamilyView:
             return a
         known = len(cuts) == len(self.items[row.index].thresholds)
         return cuts[row.cut - 1] if known else None
+
+    def true_correlation(self, row: Estimate) -> float | None:
+        """The simulator's value of a correlation, where it is known."""
+        first, second = row.item.split(" · ")
+        return self.report.true_correlations.get((first, second))
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """The correlated traits; empty where there is one."""
+        return tuple(by_trait(self.items))
 
     @property
     def details(self) -> tuple[tuple[str, "Markup"], ...]:
@@ -217,6 +239,8 @@ def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
     figures = _figures(family)
     items = items_of(family.grm)
     estimates = estimates_of(items)
+    correlations = correlations_of(family.grm)
+    drawn = (*estimates, *correlations)
     evidence = Evidence(family.checks or {})
     interval = "95% interval" if figures.get("method") == "mml" else "95% HDI"
     return FamilyView(
@@ -226,14 +250,16 @@ def _family(index: int, family: FamilyReport, inline: "Inliner") -> FamilyView:
         items=items,
         estimates=estimates,
         population=population_of(family.grm),
+        correlations=correlations,
         interval=interval,
         curves=tuple(_curves(items, inline)),
+        matrix=tuple(_matrix(items, correlations, inline)),
         information=tuple(_information(family.family, items, inline)),
         scores=tuple(_scores(items, family, inline)),
         forests=tuple(_forests(items, family, interval, inline)),
-        traces=tuple(_traces(estimates, family, inline)),
+        traces=tuple(_traces(drawn, family, inline)),
         recovered=tuple(_recovered(items, family, interval, inline)),
-        pairs=tuple(_pairs(estimates, family, inline)),
+        pairs=tuple(_pairs(drawn, family, inline)),
         predictive=tuple(_predictive(evidence, inline)),
         residuals=tuple(_residuals(evidence, inline)),
         evidence=evidence,
@@ -248,7 +274,21 @@ def _figures(family: FamilyReport) -> Mapping[str, Any]:
     return {**sizes, **(grm.get("diagnostics") or {})}
 
 
-def _curves(items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:
+def _curves(items: Sequence[Item], inline: "Inliner") -> Iterator[Group]:
+    """All items, or trait by trait where a trait has more than one."""
+    traits = by_trait(items)
+    drawings = dict(_item_curves(items, inline))
+    apart = any(len(own) > 1 for own in traits.values())
+    groups: Sequence[tuple[str | None, Sequence[Item]]] = (
+        tuple(traits.items()) if apart else ((None, items),)
+    )
+    for title, own in groups:
+        found = tuple(drawings[item.item] for item in own if item.item in drawings)
+        if found:
+            yield Group(title, found)
+
+
+def _item_curves(items: Sequence[Item], inline: "Inliner") -> Iterator[tuple[str, Drawing]]:
     from calibration.curves import item_information  # noqa: PLC0415 - numpy, beside it
     from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
     from infra.report.curves import THETA  # noqa: PLC0415 - numpy, beside it
@@ -261,22 +301,42 @@ def _curves(items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:
         figure = plots.item_curves(item, most)
         if figure is not None:
             title = f"Category curves and information of {item.item}"
-            yield Drawing(title, inline(figure, title))
+            yield item.item, Drawing(title, inline(figure, title))
+
+
+def _matrix(
+    items: Sequence[Item], correlations: Sequence[Estimate], inline: "Inliner"
+) -> Iterator[Drawing]:
+    from infra.report import trait_plots  # noqa: PLC0415 - matplotlib is slow
+
+    if correlations:
+        title = "Correlations of the traits"
+        figure = trait_plots.correlation_matrix(tuple(by_trait(items)), correlations)
+        yield Drawing(title, inline(figure, title))
 
 
 def _information(family: str, items: Sequence[Item], inline: "Inliner") -> Iterator[Drawing]:
-    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+    from infra.report import plots, trait_plots  # noqa: PLC0415 - matplotlib is slow
 
-    figure = plots.family_information(items)
+    traits = by_trait(items)
+    figure = trait_plots.trait_information(traits) if traits else plots.family_information(items)
     if figure is not None:
         title = f"Test information of {family} and the standard error that it leaves"
         yield Drawing(title, inline(figure, title))
 
 
 def _scores(items: Sequence[Item], family: FamilyReport, inline: "Inliner") -> Iterator[Drawing]:
-    from infra.report import plots  # noqa: PLC0415 - matplotlib is slow
+    from infra.report import plots, trait_plots  # noqa: PLC0415 - matplotlib is slow
 
-    if family.scores is not None:
+    if family.trait_scores:
+        cuts_of = {
+            trait: [cut.mean for item in own for cut in item.thresholds if cut.mean is not None]
+            for trait, own in by_trait(items).items()
+        }
+        title = f"Respondents' scores on the traits of {family.family}"
+        figure = trait_plots.trait_scores(family.trait_scores, cuts_of)
+        yield Drawing(title, inline(figure, title))
+    elif family.scores is not None:
         cuts = [cut.mean for item in items for cut in item.thresholds if cut.mean is not None]
         title = f"Respondents' scores on {family.family}"
         yield Drawing(title, inline(plots.score_spread(*family.scores, cuts), title))

@@ -15,6 +15,7 @@ from infra.ports import TrainingJob
 if TYPE_CHECKING:
     # As annotations only: JAX must not load before its flags are set.
     from calibration.conformal import Conformal
+    from calibration.correlated import CorrelatedFit
     from calibration.data import Responses
     from calibration.invariance import InvarianceRow, ItemInvariance
     from calibration.loo import Loo
@@ -40,12 +41,15 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """The evidence of the gates, and beside it; a text where there is none."""
+    """The evidence of the gates, and beside it; a text where there is none.
+
+    Of correlated traits ``levels`` are by trait.
+    """
 
     fit_check: "FitCheck | str"
     prediction_sets: "Conformal | str"
     grouped: Grouped
-    levels: "tuple[InvarianceRow, ...] | str"
+    levels: "tuple[InvarianceRow, ...] | str | dict[str, tuple[InvarianceRow, ...] | str]"
     items: "tuple[ItemInvariance, ...]"
     stability: "Stability | str"
     odd: "tuple[int, tuple[OddRespondent, ...]]"
@@ -53,24 +57,51 @@ class Checks:
 
 
 def examine(
-    job: TrainingJob, fit: "Fit", responses: "Responses", tell: Callable[[int], None]
+    job: TrainingJob,
+    fit: "Fit | CorrelatedFit",
+    responses: "Responses",
+    tell: Callable[[int], None],
 ) -> Checks:
     """Every check of a fit; ``tell`` is called with how many of `STEPS` are done."""
     tell(0)
     fit_check = _attempt(lambda: calibration.check_fit(fit, responses, seed=job.seed))
     odd = calibration.odd_respondents(fit, responses)
     tell(1)
-    sets = _attempt(lambda: calibration.predict_sets(responses, seed=job.seed, method=job.method))
+    sets = _attempt(lambda: _predict_sets(job, responses))
     tell(2)
     grouped = group(job, responses)
-    levels = _attempt(lambda: _compare(grouped))
-    items = () if isinstance(levels, str) else _items(grouped, levels)
+    levels, items = _invariance(job, grouped)
     tell(3)
     stability = _stability(job, fit)
     tell(4)
-    models = _attempt(lambda: calibration.compare_models(fit, responses, seed=job.seed))
+    models = _attempt(lambda: _compare_models(job, fit, responses))
     tell(5)
     return Checks(fit_check, sets, grouped, levels, items, stability, odd, models)
+
+
+def _predict_sets(job: TrainingJob, responses: "Responses") -> "Conformal":
+    traits = traits_of(job) if job.structure == "correlated" else None
+    return calibration.predict_sets(
+        responses, seed=job.seed, method=job.method, traits=traits, sampler=settings(job)
+    )
+
+
+def _compare_models(
+    job: TrainingJob, fit: "Fit | CorrelatedFit", responses: "Responses"
+) -> "tuple[Loo, ...]":
+    if isinstance(fit, calibration.CorrelatedFit):
+        return calibration.compare_structures(fit, responses, seed=job.seed)
+    return calibration.compare_models(fit, responses, seed=job.seed)
+
+
+def traits_of(job: TrainingJob) -> tuple[str, ...]:
+    """Each item's trait, of correlated ones."""
+    return tuple(job.family.trait_of_item.values())
+
+
+def settings(job: TrainingJob) -> "calibration.SamplerSettings":
+    """How NUTS is run."""
+    return calibration.SamplerSettings(**job.sampler.model_dump())
 
 
 def evidence(checks: Checks) -> "calibration.Evidence":
@@ -95,25 +126,51 @@ def group(job: TrainingJob, responses: "Responses") -> Grouped:
     return Grouped(regrouped.chosen(known), tuple(names), given=True)
 
 
-def _compare(grouped: Grouped) -> "tuple[InvarianceRow, ...]":
+def _invariance(
+    job: TrainingJob, grouped: Grouped
+) -> "tuple[tuple[InvarianceRow, ...] | str | dict[str, Any], tuple[ItemInvariance, ...]]":
+    """The levels and the items behind them; of correlated traits each trait by its own items."""
+    if job.structure == "unidimensional":
+        return _levels_and_items(lambda: grouped.responses)
+    from calibration.invariance import of_trait  # noqa: PLC0415 - loads JAX
+
+    own = np.array(traits_of(job))
+    found = {
+        name: _levels_and_items(lambda name=name: of_trait(grouped.responses, name, own == name))  # type: ignore[misc]
+        for name in dict.fromkeys(own.tolist())
+    }
+    items = tuple(item for _, of_one in found.values() for item in of_one)
+    return {name: levels for name, (levels, _) in found.items()}, items
+
+
+def _levels_and_items(
+    part: "Callable[[], Responses]",
+) -> "tuple[tuple[InvarianceRow, ...] | str, tuple[ItemInvariance, ...]]":
+    levels = _attempt(lambda: _compare(part()))
+    return levels, () if isinstance(levels, str) else _items(part(), levels)
+
+
+def _compare(responses: "Responses") -> "tuple[InvarianceRow, ...]":
     from calibration.invariance import compare  # noqa: PLC0415 - loads JAX
 
-    if grouped.responses.n_respondents == 0:
+    if responses.n_respondents == 0:
         raise TooFewRespondentsError("no respondent's group is known")
-    return compare(grouped.responses)
+    return compare(responses)
 
 
-def _items(grouped: Grouped, levels: "Sequence[InvarianceRow]") -> "tuple[ItemInvariance, ...]":
+def _items(
+    responses: "Responses", levels: "Sequence[InvarianceRow]"
+) -> "tuple[ItemInvariance, ...]":
     """Item by item costs a fit each: only where something differs at all."""
     from calibration.invariance import differences_p_value  # noqa: PLC0415 - loads JAX
 
     if levels[-1].holds and differences_p_value(levels) >= DIFFERENCE_P_VALUE:
         return ()
-    found = _attempt(lambda: calibration.name_items(grouped.responses))
+    found = _attempt(lambda: calibration.name_items(responses))
     return () if isinstance(found, str) else found
 
 
-def _stability(job: TrainingJob, fit: "Fit") -> "Stability | str":
+def _stability(job: TrainingJob, fit: "Fit | CorrelatedFit") -> "Stability | str":
     promoted = job.promoted
     if isinstance(promoted, str):
         return promoted
@@ -150,7 +207,8 @@ def document(job: TrainingJob, checks: Checks) -> bytes:
                 for name, size in zip(grouped.names, sizes, strict=True)
             ],
             "given": grouped.given,
-            "levels": _said(checks.levels),
+            "levels": _said(rows(checks) or _why_no_levels(checks)),
+            "by_trait": _by_trait(checks),
             "items": [asdict(item) for item in checks.items],
         },
         "stability": _said(checks.stability),
@@ -164,6 +222,30 @@ def _said(found: Any) -> Any:  # noqa: ANN401 - any check's result
     if isinstance(found, str):
         return {"not_judged": found}
     return [asdict(one) for one in found] if isinstance(found, tuple) else asdict(found)
+
+
+def rows(checks: Checks) -> "tuple[InvarianceRow, ...]":
+    """The levels of the family; traits that were judged added up, nothing where none was."""
+    match checks.levels:
+        case str():
+            return ()
+        case dict(by_trait):
+            from calibration.invariance import over_traits  # noqa: PLC0415 - loads JAX
+
+            return over_traits({k: v for k, v in by_trait.items() if not isinstance(v, str)})
+        case levels:
+            return levels
+
+
+def _why_no_levels(checks: Checks) -> str:
+    by_trait = checks.levels if isinstance(checks.levels, dict) else {"": checks.levels}
+    return "; ".join(dict.fromkeys(map(str, by_trait.values())))
+
+
+def _by_trait(checks: Checks) -> dict[str, Any]:
+    """Each trait's levels, or why it has none; empty where there is one trait."""
+    by_trait = checks.levels
+    return {k: _said(v) for k, v in by_trait.items()} if isinstance(by_trait, dict) else {}
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -186,24 +268,24 @@ def model_rows(checks: Checks) -> tuple[dict[str, Any], ...]:
     return tuple(_finite(asdict(model)) for model in checks.models)
 
 
-def item_rows(fit: "Fit", checks: Checks) -> tuple[dict[str, Any], ...]:
+def item_rows(fit: "Fit | CorrelatedFit", checks: Checks) -> tuple[dict[str, Any], ...]:
     """A row of the table ``item_checks`` for each item."""
-    items = range(len(fit.items))
+    items = [estimate.item for estimate in fit.estimates]
     residuals = _column(checks.fit_check, lambda found: [one.residual for one in found.items])
     p_values = _column(checks.fit_check, lambda found: [one.p_value for one in found.items])
     coverages = _column(checks.prediction_sets, lambda found: found.coverage_by_item)
-    invariance = dict(enumerate(checks.items))
+    invariance = {found.item: found for found in checks.items}
     return tuple(
         {
-            "item": fit.items[j],
+            "item": item,
             "residual": residuals.get(j),
             "residual_p_value": p_values.get(j),
             "coverage": coverages.get(j),
-            "invariant": invariance[j].invariant if j in invariance else None,
-            "delta_bic": invariance[j].delta_bic if j in invariance else None,
-            "stable": _stayed(checks.stability, fit.items[j]),
+            "invariant": invariance[item].invariant if item in invariance else None,
+            "delta_bic": invariance[item].delta_bic if item in invariance else None,
+            "stable": _stayed(checks.stability, item),
         }
-        for j in items
+        for j, item in enumerate(items)
     )
 
 

@@ -28,10 +28,11 @@ from infra.trainer import checks, frames
 
 if TYPE_CHECKING:
     # As annotations only: JAX must not load before its flags are set.
+    from calibration.correlated import CorrelatedFit, Correlation
     from calibration.data import Responses
     from calibration.gates import Gate
     from calibration.invariance import InvarianceRow
-    from calibration.results import Fit, ItemEstimate
+    from calibration.results import Fit, ItemEstimate, Progress
 
 
 def main() -> None:
@@ -77,17 +78,10 @@ def _answer(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> objec
 def train(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> Training:
     """Fit one family and judge it. Raises CalibrationError."""
     responses = _responses(job)
-    fit = calibration.fit(
-        responses,
-        seed=job.seed,
-        sampler=calibration.SamplerSettings(**job.sampler.model_dump()),
-        method=job.method,
-        progress=lambda p: tell(TrainingProgress(p.family, p.phase, p.done, p.total)),
-    )
+    fit = _fit(job, responses, tell)
     began = time.perf_counter()
     found = checks.examine(job, fit, responses, partial(_tell_check, job.family.family, tell))
     gates = calibration.judge(fit, found.levels, checks.evidence(found))
-    levels = () if isinstance(found.levels, str) else found.levels
     return Training(
         grm_json=calibration.GrmArtefact.from_fit(fit).to_json().encode(),
         draws_npz=_draws(fit) if fit.draws else None,
@@ -96,10 +90,35 @@ def train(job: TrainingJob, tell: Callable[[TrainingProgress], None]) -> Trainin
         figures={**_figures(fit), "checks_seconds": time.perf_counter() - began},
         gates=tuple(_gate(gate) for gate in gates),
         metrics=tuple(_metric(estimate) for estimate in fit.estimates),
-        invariance=tuple(_level(row) for row in levels),
+        invariance=tuple(_level(row) for row in checks.rows(found)),
         item_checks=checks.item_rows(fit, found),
         models=checks.model_rows(found),
         scores=_scores(fit),
+        trait_scores=_trait_scores(fit),
+        correlations=_correlations(fit),
+    )
+
+
+def _fit(
+    job: TrainingJob, responses: "Responses", tell: Callable[[TrainingProgress], None]
+) -> "Fit | CorrelatedFit":
+    def progress(told: "Progress") -> None:
+        tell(TrainingProgress(told.family, told.phase, told.done, told.total))
+
+    if job.structure == "correlated":
+        return calibration.fit_correlated(
+            responses,
+            seed=job.seed,
+            traits=checks.traits_of(job),
+            sampler=checks.settings(job),
+            progress=progress,
+        )
+    return calibration.fit(
+        responses,
+        seed=job.seed,
+        sampler=checks.settings(job),
+        method=job.method,
+        progress=progress,
     )
 
 
@@ -122,26 +141,66 @@ def _responses(job: TrainingJob) -> "Responses":
     )
 
 
-def _draws(fit: "Fit") -> bytes:
-    """Discriminations and thresholds, (chains, draws, items[, cuts]), as float32 ``.npz``."""
+def _draws(fit: "Fit | CorrelatedFit") -> bytes:
+    """Discriminations and thresholds, (chains, draws, items[, cuts]), as float32 ``.npz``.
+
+    Of correlated traits the correlations too, (chains, draws, traits, traits).
+    """
     file = io.BytesIO()
-    kept = {name: fit.draws[name].astype(np.float32) for name in ("discrimination", "thresholds")}
+    names = ("discrimination", "thresholds", "correlation")
+    kept = {name: fit.draws[name].astype(np.float32) for name in names if name in fit.draws}
     np.savez_compressed(file, allow_pickle=False, **kept)
     return file.getvalue()
 
 
-def _inference_data(fit: "Fit") -> bytes:
+def _inference_data(fit: "Fit | CorrelatedFit") -> bytes:
     """ArviZ's InferenceData, which HDF5 writes to files only."""
     with tempfile.TemporaryDirectory() as folder:
         return calibration.write_netcdf(fit, Path(folder) / "inference.nc").read_bytes()
 
 
-def _scores(fit: "Fit") -> pa.Table:
+def _scores(fit: "Fit | CorrelatedFit") -> pa.Table:
+    """Of correlated traits the composite's: one score of the family."""
+    theta = fit.theta if isinstance(fit, calibration.Fit) else calibration.composite_scores(fit)
+    respondents = pa.array(theta.respondents).cast(pa.int64())
+    return pa.table({"respondent": respondents, "mean": theta.mean, "sd": theta.sd})
+
+
+def _trait_scores(fit: "Fit | CorrelatedFit") -> pa.Table | None:
+    if isinstance(fit, calibration.Fit):
+        return None
     respondents = pa.array(fit.theta.respondents).cast(pa.int64())
-    return pa.table({"respondent": respondents, "mean": fit.theta.mean, "sd": fit.theta.sd})
+    by_trait = [
+        pa.table(
+            {
+                "trait": pa.repeat(trait, len(respondents)),
+                "respondent": respondents,
+                "mean": fit.theta.mean[:, c],
+                "sd": fit.theta.sd[:, c],
+            }
+        )
+        for c, trait in enumerate(fit.traits)
+    ]
+    return pa.concat_tables(by_trait)
 
 
-def _figures(fit: "Fit") -> dict[str, Any]:
+def _correlations(fit: "Fit | CorrelatedFit") -> tuple[dict[str, Any], ...]:
+    return () if isinstance(fit, calibration.Fit) else tuple(map(_correlation, fit.correlations))
+
+
+def _correlation(pair: "Correlation") -> dict[str, Any]:
+    value = pair.value
+    kept = ("mean", "sd", "r_hat", "ess_bulk", "ess_tail", "mcse")
+    return {
+        "first_trait": pair.first,
+        "second_trait": pair.second,
+        "hdi_low": value.hdi95[0],
+        "hdi_high": value.hdi95[1],
+        **{name: getattr(value, name) for name in kept},
+    }
+
+
+def _figures(fit: "Fit | CorrelatedFit") -> dict[str, Any]:
     said = fit.diagnostics
     return {
         "method": said.method,

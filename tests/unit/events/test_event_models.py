@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from events.catalogue import BatchPollRequested, ShardSubmitted
-from events.model import Corpus, Family, Parameters, SimulatorEvaluator
+from events.catalogue import BatchPollRequested, ShardSubmitted, TrainingRequested
+from events.model import Corpus, Family, Parameters, Sampler, SimulatorEvaluator
 
 FAMILY = Family(family="f", items=("a", "b"))
 
@@ -44,6 +44,24 @@ def test_a_family_named_twice_is_refused():
 def test_a_family_that_cannot_be_is_refused(changes, reason):
     with pytest.raises(ValidationError, match=reason):
         Family(**{"family": "f", "items": ("a", "b"), **changes})
+
+
+def test_what_was_said_before_there_were_structures_reads_and_is_said_alike():
+    known = parameters().model_dump_json()
+    assert "structure" not in known
+    assert "traits" not in known
+    assert Parameters.model_validate_json(known).structure == "unidimensional"
+    asked = TrainingRequested(
+        iteration=0, family="f", scale=FAMILY, corpus=Corpus(personas=4), method="nuts",
+        evaluator=SimulatorEvaluator(seed=1), sampler=Sampler(), seed=0,
+    )  # fmt: skip
+    assert "structure" not in asked.model_dump_json()
+
+
+def test_a_structure_and_its_traits_travel():
+    family = Family(family="f", items=("a", "b"), traits=("x", "y"))
+    known = parameters(structure="correlated", families=(family,))
+    assert Parameters.model_validate_json(known.model_dump_json()) == known
 
 
 def test_an_evaluator_is_told_by_its_kind():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -22,6 +23,8 @@ from schemas.tables import (
     MODEL_COMPARISONS,
     PROMOTIONS,
     SCORES,
+    TRAIT_CORRELATIONS,
+    TRAIT_SCORES,
 )
 
 FAMILY = Family(family="openness", items=("imagination", "intellect"), reversed=("intellect",))
@@ -102,6 +105,28 @@ class FixedTrainer:
             found,
             MODELS,
             pa.table({"respondent": [0, 1], "mean": [0.5, -0.5], "sd": [0.2, 0.3]}),
+        )
+
+
+class OfTraits(FixedTrainer):
+    """The same fit with two traits."""
+
+    async def train(self, job, progress=None):
+        assert job.structure == "correlated"
+        scores = pa.table(
+            {
+                "trait": ["intellect", "intellect", "imagination"],
+                "respondent": [0, 1, 0],
+                "mean": [0.3, 0.4, 0.1],
+                "sd": [0.2, 0.2, 0.2],
+            }
+        )
+        names = ("mean", "sd", "hdi_low", "hdi_high", "r_hat", "ess_bulk", "ess_tail", "mcse")
+        pair = {"first_trait": "imagination", "second_trait": "intellect"}
+        return replace(
+            await super().train(job, progress),
+            trait_scores=scores,
+            correlations=({**pair, **dict.fromkeys(names, 1.0)},),
         )
 
 
@@ -260,6 +285,43 @@ async def test_other_items_or_another_truth_are_no_version_of_the_family(graded,
     await started(graded, 3, seed=REQUEST.evaluator.seed + 1)
     same = version("intellect", note="same truth")
     assert (await asked(graded, claim, REQUEST)).promoted == same
+
+
+def traits_of(*pairs):
+    items = [{"item": item, "trait": trait} for item, trait in pairs]
+    return json.dumps({"items": items, "traits": sorted({trait for _, trait in pairs})}).encode()
+
+
+async def test_a_version_of_another_structure_is_another_instrument(graded, claim):
+    correlated = REQUEST.model_copy(update={"method": "nuts", "structure": "correlated"})
+    await promote(graded, 1, version("imagination", "intellect"))
+    await promote(graded, 2, traits_of(("imagination", "intellect"), ("intellect", "mind")))
+    told = "the versions promoted before, in iterations 1, 2, are of other items, traits or cohorts"
+    assert (await asked(graded, claim, correlated)).promoted == told
+    same = traits_of(("imagination", "imagination"), ("intellect", "intellect"))
+    await promote(graded, 3, same)
+    assert (await asked(graded, claim, correlated)).promoted == same
+    assert (await asked(graded, claim, REQUEST)).promoted == version("imagination", "intellect")
+
+
+async def test_scores_by_trait_and_correlations_are_merged_beside_the_composite(graded, claim):
+    request = REQUEST.model_copy(update={"method": "nuts", "structure": "correlated"})
+    await calibrate_family(request, claim(request, "training"), where(graded, OfTraits()))
+    stored = graded.ports.warehouse
+    at = {"namespace": "smoke", "iteration": 4, "family": "openness"}
+    rows = (await stored.read(TRAIT_SCORES, where=at)).to_pylist()
+    assert [(row["trait"], row["persona"], row["mean"]) for row in rows] == [
+        ("imagination", 0, 0.1),
+        ("intellect", 0, 0.3),
+        ("intellect", 1, 0.4),
+    ]
+    [pair] = (await stored.read(TRAIT_CORRELATIONS, where=at)).to_pylist()
+    assert (pair["first_trait"], pair["second_trait"], pair["hdi_low"]) == (
+        "imagination",
+        "intellect",
+        1.0,
+    )
+    assert (await stored.read(SCORES, where=at)).num_rows == 2
 
 
 async def test_personas_have_the_simulator_s_groups(graded, claim):

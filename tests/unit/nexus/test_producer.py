@@ -7,8 +7,13 @@ from events.cloudevents import decode
 from infra import telemetry
 from infra.errors import ParametersError, ResponsesError
 from infra.objects import open_objects
-from infra.ports import Cause, ClaimKey, StepStatus
-from nexus.producer import request_for, responses_key, start_iteration
+from infra.ports import Cause, ClaimKey, Receipt, StepStatus
+from nexus.producer import (
+    refuse_other_parameters,
+    request_for,
+    responses_key,
+    start_iteration,
+)
 from tests.support.world import RETRYING
 
 CSV = b"a,b,c,d\n1,2,3,1\n2,3,1,2\n3,1,2,3\n1,1,1,1\n2,2,2,2\n3,3,3,3\n1,3,2,1\n"
@@ -44,11 +49,46 @@ def test_whatever_changes_the_result_changes_the_digest(objects, tmp_path):
         asked(objects),
         asked(objects, seed=1),
         asked(objects, method="mml"),
+        asked(objects, structure="correlated"),
         asked(objects, responses=tmp_path / "r.csv"),
         asked(objects, responses=tmp_path / "other.csv"),
         asked(objects, responses=tmp_path / "r.csv", scales=tmp_path / "s.toml"),
     ]
     assert len({request.digest for request in requests}) == len(requests)
+
+
+def test_what_was_asked_for_before_there_were_structures_is_the_same_request(objects):
+    """Digests that stand in the ledgers of homes of before."""
+    known = "sha256:2ef319ddbda11a4c801b7f3ae5a431148da4fdce46c90f756394a94152abedac"
+    assert asked(objects).digest == known
+    assert asked(objects, structure="unidimensional").digest == known
+
+
+def test_what_was_started_when_families_shared_one_trait_is_still_known(objects):
+    before = "sha256:74c1c39e7ad058825b3c7e75a77a01e4dcdd0506c3237a9f4c4165b37a904744"
+    request = request_for(10, "production", objects)
+    assert request.digest != before
+    refuse_other_parameters(request, Receipt(digest=before))
+    refuse_other_parameters(request, Receipt(digest=request.digest))
+    with pytest.raises(ParametersError):
+        refuse_other_parameters(request_for(10, "production", objects, seed=1), Receipt(before))
+
+
+def test_traits_decide_what_correlated_structure_computes(objects, tmp_path):
+    (tmp_path / "r.csv").write_bytes(CSV)
+    digests = set()
+    for traits in ('x = ["a", "b"], y = ["c", "d"]', 'x = ["a", "c"], y = ["b", "d"]'):
+        scales = f'[one]\nitems = ["a", "b", "c", "d"]\ntraits = {{ {traits} }}'
+        (tmp_path / "s.toml").write_text(scales)
+        for structure in ("correlated", "unidimensional"):
+            request = asked(
+                objects,
+                responses=tmp_path / "r.csv",
+                scales=tmp_path / "s.toml",
+                structure=structure,
+            )
+            digests.add((structure, request.digest))
+    assert len(digests) == 3
 
 
 def test_scales_group_and_reverse_the_columns(objects, tmp_path):

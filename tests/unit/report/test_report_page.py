@@ -17,6 +17,7 @@ from events.model import (
 )
 from infra.ports import StepStatus
 from infra.report.data import FamilyReport
+from infra.report.estimates import correlations_of, draws_of
 from infra.report.render import render
 
 DASHES = {ord("\N{MINUS SIGN}"): "-", ord("\N{EN DASH}"): "-"}
@@ -537,3 +538,82 @@ def test_a_network_without_edges_or_without_families_says_so(report):
     page = page_of(report(network="1 family was calibrated: a network needs two"))
     assert "Not learned: 1 family was calibrated: a network needs two." in page.text
     assert "Network over families" not in page_of(report()).text
+
+
+OF_TRAITS = ("art", "art", "art", "ideas", "ideas", "ideas")
+
+
+def correlated(family, **fields):
+    """A family of two traits with its correlation, seen less than it is."""
+    made = family()
+    drawn = np.full((4, 400, 2, 2), -0.25) + 0.01 * np.arange(400)[:, None, None]
+    value = {
+        "mean": -0.25, "sd": 0.11, "hdi95": [-0.46, -0.03], "r_hat": 1.0456, "ess_bulk": 321.0,
+        "ess_tail": 300.0, "mcse": 0.0021,
+    }  # fmt: skip
+    items = [
+        {**item, "trait": trait} for item, trait in zip(made.grm["items"], OF_TRAITS, strict=True)
+    ]
+    grm = {
+        **made.grm,
+        "items": items,
+        "traits": ["art", "ideas"],
+        "correlations": [{"first": "art", "second": "ideas", "correlation": value}],
+    }
+    scores = {trait: (np.linspace(-2, 2, 10), np.full(10, 0.3)) for trait in ("art", "ideas")}
+    known = {"grm": grm, "correlation": drawn, "trait_scores": scores, **fields}
+    return dataclasses.replace(made, **known)
+
+
+def test_correlated_traits_are_drawn_apart_and_their_correlations_told(report, family):
+    made = correlated(family)
+    page = page_of(report(families=(made,)))
+    labels = [svg["aria-label"] for svg in page.named("svg")]
+    for label in (
+        "Correlations of the traits",
+        "Respondents' scores on the traits of openness",
+        "Trace and ranks of r of art · ideas",
+    ):
+        assert label in labels
+    assert page.row("art · ideas") == [
+        "art · ideas", "-0.25", "0.11", "-0.46 to -0.03", "1.0456", "321", "300", "0.0021",
+    ]  # fmt: skip
+    [row] = correlations_of(made.grm)
+    np.testing.assert_array_equal(draws_of(made, row), made.correlation[:, :, 0, 1])
+    assert page.text.index("Trait art") < page.text.index("Trait ideas")
+    assert "each item with the θ of its own of 2 traits" in page.text
+    assert "Correlations of the traits" not in page_of(report()).text
+
+
+def test_a_known_correlation_stands_beside_the_estimate(report, family):
+    known = correlated(family, true_correlations={("art", "ideas"): -0.31})
+    assert page_of(report(families=(known,))).row("art · ideas")[4] == "-0.31"
+
+
+def test_each_trait_s_invariance_and_link_are_told(report, family, checks):
+    said = checks()
+    levels = [
+        {"level": name, "holds": holds, "delta_bic": delta, "delta_bic_se": 1.0,
+         "group_means": [0.0, 0.1], "group_sds": [1.0, 1.0]}
+        for name, holds, delta in (
+            ("configural", True, 0.0), ("metric", True, -12.34), ("scalar", False, 3.0)
+        )
+    ]  # fmt: skip
+    said["invariance"] |= {
+        "by_trait": {"art": levels, "ideas": {"not_judged": "one item only"}},
+        "levels": [{**level, "group_means": [], "group_sds": []} for level in levels],
+    }
+    said["stability"] |= {
+        "scale": None,
+        "shift": None,
+        "links": [{"trait": "art", "scale": 1.25, "shift": -0.5}],
+    }
+    page = page_of(report(families=(correlated(family, checks=said),)))
+    text = "".join(page.text.split())
+    assert "art:metric,metricΔBIC-12.3;ideas:notjudged(oneitemonly)." in text
+    assert "artθnew=1.25θold+-0.50." in text
+
+
+def test_draws_of_other_traits_are_refused(family):
+    with pytest.raises(ValueError, match="correlation of family 'openness' has shape"):
+        correlated(family, correlation=np.zeros((4, 400, 3, 3)))

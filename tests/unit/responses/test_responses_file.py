@@ -229,6 +229,25 @@ ROWS = "a,b,c,d\n1,2,3,4\n2,1,4,3\n"
             '[one]\nitems = ["a", "b"]\n[two]\nitems = ["c", "a"]',
             "'a' is in [one] and in [two]",
         ),
+        ('[one]\nitems = ["a", "b"]\ntraits = ["x", "y"]', "[one] traits is ['x', 'y']: name each"),
+        ('[one]\nitems = ["a", "b"]\ntraits = {}', "[one] traits is {}: name each trait's items"),
+        ('[one]\nitems = ["a", "b"]\n[one.traits]\nx = "a"', "[one] traits.x is 'a': give a list"),
+        (
+            '[one]\nitems = ["a", "b"]\n[one.traits]\nx = ["a", "c"]\ny = ["b"]',
+            "[one] traits.x names 'c', which is not in its items",
+        ),
+        (
+            '[one]\nitems = ["a", "b"]\n[one.traits]\nx = ["a"]\ny = ["b", "a"]',
+            "[one] item 'a' is in the traits x and y: give each item to one trait",
+        ),
+        (
+            '[one]\nitems = ["a", "b", "c"]\n[one.traits]\nx = ["a"]\ny = ["c"]',
+            "[one] traits leave out b: give each item",
+        ),
+        (
+            '[one]\nitems = ["a", "b"]\n[one.traits]\n"x y" = ["a"]\nz = ["b"]',
+            "[one] traits: 'x y' can't be a name",
+        ),
     ],
 )
 def test_a_bad_scale_is_named(scales, words):
@@ -236,6 +255,14 @@ def test_a_bad_scale_is_named(scales, words):
 
     assert error.startswith("scales: ")
     assert words in error
+
+
+def test_traits_are_given_to_items_in_their_order():
+    scales = b'[one]\nitems = ["a", "b", "c", "d"]\ntraits = { x = ["c", "a"], y = ["b", "d"] }'
+    [family] = read(ROWS, scales=scales).families
+
+    assert family.traits == ("x", "y", "x", "y")
+    assert family.trait_of_item == {"a": "x", "b": "y", "c": "x", "d": "y"}
 
 
 def test_a_scales_file_with_a_mark_is_read():

@@ -1,0 +1,186 @@
+"""Correlated traits with theta integrated out, and as one score. NumPy only.
+
+A respondent's answers are as probable as they are on average over theta ~ N(0, Omega): an integral
+in as many dimensions as there are traits. Given the items the log density of theta is concave, so
+Newton finds its mode from anywhere; around it importance sampling by a slightly wider normal needs
+few points, the same for every respondent and draw. What they make of a normal, whose integral is
+known, is what all results are divided by.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import layout
+from calibration.data import Responses
+from calibration.errors import NotConvergedError
+from calibration.results import RespondentScores
+
+if TYPE_CHECKING:
+    from calibration.correlated import CorrelatedFit
+
+_WIDER = 1.1
+_POINTS = (32, 128)
+_POINTS_OF_ALL = 8192
+_LONGEST_STEP, _CLOSE, _MOST_STEPS = 1.0, 1e-8, 100
+
+_Table = NDArray[np.float64]
+
+
+class Answers(NamedTuple):
+    """What the integral reads of responses; prepared once for all draws.
+
+    ``above`` and ``both`` (answers next to a cut, above it and on either side) are of shape
+    (n_respondents, n_items, n_cuts), ``between`` (answers between two cuts) has one cut less;
+    ``used`` says which cuts an item has; ``loads`` is 1 where an item belongs to a trait.
+    """
+
+    above: _Table
+    both: _Table
+    between: _Table
+    used: NDArray[np.bool_]
+    loads: _Table
+
+
+def prepare(responses: Responses, of_item: NDArray[np.int64]) -> Answers:
+    """Lay responses out; ``of_item`` is the index of each item's trait."""
+    counts = layout.cut_counts(responses)
+    between = counts.used[:, 1:]
+    return Answers(
+        counts.above,
+        counts.above + counts.below,
+        np.where(between, responses.counts[:, :, 1:-1], 0).astype(float),
+        counts.used,
+        np.eye(int(of_item.max()) + 1)[of_item],
+    )
+
+
+def log_likelihoods(
+    answers: Answers, discrimination: _Table, thresholds: _Table, correlation: _Table
+) -> _Table:
+    """Log probability of each respondent's answers, theta integrated out, (n_respondents,).
+
+    Args:
+        answers: The data.
+        discrimination: Shape (n_items,).
+        thresholds: Shape (n_items, n_cuts); what lies beyond an item's own is not read.
+        correlation: Of the traits, shape (n_traits, n_traits), positive definite.
+
+    Raises:
+        NotConvergedError: A respondent's theta has no mode, as of items that are not finite.
+    """
+    z = _points(len(correlation), len(answers.above))
+    found = _around_modes(answers, discrimination, thresholds, correlation, z)
+    of_normal = _log_mean(0.5 * (1.0 - _WIDER**2) * (z**2).sum(1))
+    cuts = np.where(answers.used, discrimination[:, None] * thresholds, 0.0)
+    total: _Table = _log_mean(found.log_weight) - of_normal + _of_gaps(answers, cuts)
+    return total
+
+
+def draw_theta(
+    answers: Answers,
+    discrimination: _Table,
+    thresholds: _Table,
+    correlation: _Table,
+    rng: np.random.Generator,
+) -> _Table:
+    """One draw of each respondent's theta given the items, shape (n_respondents, n_traits).
+
+    The points of the integral, each as likely as its weight (Rubin 1988). For the arguments see
+    `log_likelihoods`.
+
+    Raises:
+        NotConvergedError: As there.
+    """
+    z = rng.standard_normal((_POINTS[1], len(correlation)))
+    found = _around_modes(answers, discrimination, thresholds, correlation, z)
+    picked = (found.log_weight + rng.gumbel(size=found.log_weight.shape)).argmax(1)
+    drawn: _Table = found.theta[np.arange(len(picked)), picked]
+    return drawn
+
+
+def composite_scores(fit: "CorrelatedFit") -> RespondentScores:
+    """One score of each respondent: the traits' mean, in units of its standard deviation.
+
+    Every trait counts the same. As theta ~ N(0, Omega), the mean of the traits has the mean of
+    Omega's entries as its variance, so that the score is N(0, 1) in the population, as one
+    trait's is.
+    """
+    unit = np.sqrt(fit.draws["correlation"].mean((-1, -2)))
+    drawn = fit.draws["theta"].mean(-1) / unit[..., None]
+    return RespondentScores(fit.theta.respondents, drawn.mean((0, 1)), drawn.std((0, 1)))
+
+
+class _Points(NamedTuple):
+    """Of theta, shape (n, m, n_traits), with the logs of their weights, (n, m)."""
+
+    theta: _Table
+    log_weight: _Table
+
+
+def _around_modes(
+    answers: Answers, discrimination: _Table, thresholds: _Table, correlation: _Table, z: _Table
+) -> _Points:
+    """Points of the wider normal, and how much more likely theta is there than they are."""
+    cuts = np.where(answers.used, discrimination[:, None] * thresholds, 0.0)
+    precision = np.linalg.inv(correlation).astype(np.float64)
+    mode, curvature = _modes(answers, discrimination, cuts, precision)
+    root = np.linalg.inv(np.linalg.cholesky(curvature)).swapaxes(-1, -2)
+    theta = mode[:, None] + _WIDER * np.einsum("nij,mj->nmi", root, z)
+    log_prior = -0.5 * np.einsum("nmi,ij,nmj->nm", theta, precision, theta)
+    log_density = _log_density(answers, discrimination, cuts, theta) + log_prior
+    log_volume = np.log(np.diagonal(root, 0, 1, 2)).sum(1) - 0.5 * np.linalg.slogdet(correlation)[1]
+    return _Points(theta, log_density + 0.5 * (z**2).sum(1) + log_volume[:, None])
+
+
+def _modes(
+    answers: Answers, discrimination: _Table, cuts: _Table, precision: _Table
+) -> tuple[_Table, _Table]:
+    """Each respondent's mode of theta, (n, n_traits), and minus the Hessian there."""
+    theta = np.zeros((len(answers.above), len(precision)))
+    for _ in range(_MOST_STEPS):
+        eta = discrimination[:, None] * (theta @ answers.loads.T)[..., None] - cuts
+        reached = 1.0 / (1.0 + np.exp(-eta))
+        slope = (answers.above - answers.both * reached).sum(2) * discrimination
+        bend = (answers.both * reached * (1.0 - reached)).sum(2) * discrimination**2
+        curvature = precision + (bend @ answers.loads)[:, :, None] * np.eye(len(precision))
+        uphill = slope @ answers.loads - theta @ precision
+        step = np.linalg.solve(curvature, uphill[..., None])[..., 0]
+        longest = np.abs(step).max(1, keepdims=True)
+        theta = theta + step * np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))
+        if longest.max() < _CLOSE:
+            return theta, curvature
+    raise NotConvergedError(f"no mode of theta was found in {_MOST_STEPS} Newton steps")
+
+
+def _log_density(answers: Answers, discrimination: _Table, cuts: _Table, theta: _Table) -> _Table:
+    """Of the answers given theta, (n, m, n_traits), but for what is free of theta; (n, m)."""
+    n, m = theta.shape[:2]
+    eta = (discrimination[:, None] * (theta @ answers.loads.T)[..., None] - cuts).reshape(n, m, -1)
+    soft = np.maximum(eta, 0.0) + np.log1p(np.exp(-np.abs(eta)))
+    above, both = (part.reshape(n, -1, 1) for part in (answers.above, answers.both))
+    total: _Table = (eta @ above - soft @ both)[..., 0]
+    return total
+
+
+def _of_gaps(answers: Answers, cuts: _Table) -> _Table:
+    """The factor of the answers between two cuts that is free of theta, shape (n,)."""
+    gap = np.where(answers.used[:, 1:], np.diff(cuts, axis=1), 1.0)
+    free: _Table = np.einsum("njk,jk->n", answers.between, np.log(-np.expm1(-gap)))
+    return free
+
+
+def _points(n_traits: int, n: int) -> _Table:
+    """Standard normal points with means 0 and unit covariance, each with its mirror image."""
+    low, high = _POINTS
+    half = max(min(max(_POINTS_OF_ALL // n, low), high) // 2, 2 * n_traits)
+    z = np.random.default_rng(0).standard_normal((half, n_traits))
+    z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / half)).T
+    return np.concatenate([z, -z])
+
+
+def _log_mean(table: _Table) -> _Table:
+    top = table.max(-1)
+    mean: _Table = top + np.log(np.exp(table - top[..., None]).mean(-1))
+    return mean

@@ -1,0 +1,257 @@
+"""What is asked of correlated traits beside their chains: gates, models, grm.json."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration import gates
+from calibration.artefact import GrmArtefact
+from calibration.conformal import predict_sets
+from calibration.correlated import CorrelatedFit, fit_correlated
+from calibration.correlated_scores import composite_scores
+from calibration.data import Responses
+from calibration.errors import CalibrationError, TooFewItemsError
+from calibration.invariance import InvarianceRow, compare, of_trait, over_traits
+from calibration.persons import odd_respondents
+from calibration.predictive import check_fit
+from calibration.results import SamplerSettings
+from calibration.stability import compare_versions
+from calibration.structures import compare_structures
+
+TRAITS = ("art", "art", "ideas", "ideas")
+ITEMS = ("art1", "art2", "ideas1", "ideas2")
+SHORT = SamplerSettings(chains=4, warmup=200, draws=400)
+
+
+def answers(correlation: float, n: int = 12, each: int = 40, seed: int = 0) -> Responses:
+    rng = np.random.default_rng(seed)
+    theta = rng.standard_normal((n, 2))
+    theta -= theta.mean(0)
+    theta = theta @ np.linalg.inv(np.linalg.cholesky(theta.T @ theta / n)).T
+    theta = theta @ np.linalg.cholesky([[1, correlation], [correlation, 1]]).T
+    eta = 1.5 * theta[:, [0, 0, 1, 1], None] + rng.logistic(size=(n, 4, each))
+    grades = np.digitize(eta, [-1.5, 0.0, 1.5])
+    who, item, _ = (axis.ravel() for axis in np.indices(grades.shape))
+    names = np.char.add("p", np.char.zfill(who.astype(str), 2))
+    return Responses.from_columns("f", names, np.array(ITEMS)[item], grades.ravel(), items=ITEMS)
+
+
+def fitted(responses: Responses, seed: int = 1) -> CorrelatedFit:
+    return fit_correlated(responses, seed=seed, traits=TRAITS, sampler=SHORT)
+
+
+@pytest.fixture(scope="module")
+def apart() -> tuple[Responses, CorrelatedFit]:
+    """Two traits that do not correlate in the sample."""
+    responses = answers(0.0)
+    return responses, fitted(responses)
+
+
+@pytest.fixture(scope="module")
+def near() -> tuple[Responses, CorrelatedFit]:
+    responses = answers(0.9)
+    return responses, fitted(responses)
+
+
+def test_the_artefact_names_traits_and_their_correlations(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    kept = GrmArtefact.from_fit(apart[1])
+    assert GrmArtefact.from_json(kept.to_json()) == kept
+    document = json.loads(kept.to_json())
+    assert (document["schema_version"], document["model"]) == (1, "grm")
+    assert document["traits"] == ["art", "ideas"]
+    assert [item["trait"] for item in document["items"]] == list(TRAITS)
+    [pair] = document["correlations"]
+    assert (pair["first"], pair["second"]) == ("art", "ideas")
+    assert set(pair["correlation"]) == {
+        "mean", "sd", "hdi95", "r_hat", "ess_bulk", "ess_tail", "mcse",
+    }  # fmt: skip
+    assert pair["correlation"]["mean"] == pytest.approx(apart[1].correlation_mean[0, 1])
+    assert document["n_responses"] == apart[0].n_responses
+    assert document["diagnostics"]["log_likelihood"] == apart[1].log_likelihood < 0
+    assert 0.8 < document["diagnostics"]["marginal_reliability"] < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["items"][0].update(trait="music"), "item art1 has the trait music"),
+        (lambda d: d["items"][0].pop("trait"), "item art1 has the trait None"),
+        (lambda d: d.pop("traits"), "item art1 has the trait art, the traits are not named"),
+        (lambda d: d.pop("correlations"), "give one for each two"),
+        (lambda d: d["correlations"][0].update(first="ideas"), "give one for each two"),
+    ],
+)
+def test_traits_that_do_not_hang_together_are_refused(
+    apart: tuple[Responses, CorrelatedFit], change, words: str
+) -> None:
+    document = json.loads(GrmArtefact.from_fit(apart[1]).to_json())
+    change(document)
+    with pytest.raises(CalibrationError, match=words):
+        GrmArtefact.from_json(json.dumps(document))
+
+
+def test_items_that_follow_their_own_traits_pass_the_fit_gate(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    responses, fit = apart
+    assert gates.model_fit(check_fit(fit, responses, seed=3)).passed
+    wrong = replace(fit, trait_of_item=(0, 1, 0, 1))
+    found = check_fit(wrong, responses, seed=3)
+    assert not gates.model_fit(found).passed
+    assert found.excess > 0.3
+
+
+def test_traits_that_were_not_sampled_are_drawn_for_the_fit_gate(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    responses, fit = apart
+    without = replace(fit, draws={k: v for k, v in fit.draws.items() if k != "theta"})
+    found = check_fit(without, responses, seed=3)
+    assert gates.model_fit(found).passed
+    wrong = replace(without, trait_of_item=(0, 1, 0, 1))
+    assert not gates.model_fit(check_fit(wrong, responses, seed=3)).passed
+
+
+def test_prediction_sets_read_each_items_own_trait(apart: tuple[Responses, CorrelatedFit]) -> None:
+    responses = apart[0]
+    own = predict_sets(responses, seed=2, traits=TRAITS, sampler=SHORT)
+    one = predict_sets(responses, seed=2, method="nuts")
+    assert own.coverage >= own.coverage_floor
+    assert own.mean_size < one.mean_size - 0.1
+    assert own.n_tested == one.n_tested
+
+
+def test_the_right_structure_predicts_best(
+    apart: tuple[Responses, CorrelatedFit], near: tuple[Responses, CorrelatedFit]
+) -> None:
+    rows = {row.model: row for row in compare_structures(apart[1], apart[0], seed=0)}
+    assert list(rows) == ["correlated", "independent_traits", "one_trait"]
+    assert rows["correlated"].difference == 0
+    assert rows["one_trait"].difference < -2 * rows["one_trait"].difference_se
+    assert abs(rows["independent_traits"].difference) < 0.1 * abs(rows["one_trait"].difference)
+    rows = {row.model: row for row in compare_structures(near[1], near[0], seed=0)}
+    assert rows["independent_traits"].difference < -2 * rows["independent_traits"].difference_se
+
+
+def test_the_composite_is_the_traits_mean_in_its_own_unit(
+    near: tuple[Responses, CorrelatedFit],
+) -> None:
+    fit = near[1]
+    draws, omega = fit.draws["theta"], fit.draws["correlation"]
+    by_hand = np.stack(
+        [
+            theta @ [0.5, 0.5] / np.sqrt([0.5, 0.5] @ one @ [0.5, 0.5])
+            for theta, one in zip(draws.reshape(-1, 12, 2), omega.reshape(-1, 2, 2), strict=True)
+        ]
+    )
+    found = composite_scores(fit)
+    np.testing.assert_allclose(found.mean, by_hand.mean(0))
+    np.testing.assert_allclose(found.sd, by_hand.std(0))
+    assert found.respondents == fit.theta.respondents
+
+
+def test_answers_are_odd_by_the_items_own_traits(apart: tuple[Responses, CorrelatedFit]) -> None:
+    responses, fit = apart
+    assert odd_respondents(fit, responses) == (0, ())
+    count, shown = odd_respondents(replace(fit, trait_of_item=(1, 1, 0, 0)), responses)
+    assert count >= 6
+    place = responses.respondents.index(shown[0].respondent)
+    assert shown[0].score == pytest.approx(composite_scores(fit).mean[place])
+
+
+def test_groups_are_compared_trait_by_trait(near: tuple[Responses, CorrelatedFit]) -> None:
+    """Groups answer ideas2 with other thresholds; art has one item that is left in the trait."""
+    responses = near[0].regrouped(np.arange(12) % 2)
+    mine = np.array(TRAITS) == "ideas"
+    by_trait = {name: compare(of_trait(responses, name, np.array(TRAITS) == name)) for name in
+                ("art", "ideas")}  # fmt: skip
+    summed = over_traits(by_trait)
+    assert [row.level for row in summed] == ["configural", "metric", "scalar"]
+    for k, row in enumerate(summed):
+        parts = [rows[k] for rows in by_trait.values()]
+        assert row.bic == pytest.approx(sum(part.bic for part in parts))
+        assert row.delta_bic == pytest.approx(sum(part.delta_bic for part in parts))
+        assert row.holds is all(part.holds for part in parts)
+    with pytest.raises(TooFewItemsError, match="one item only"):
+        of_trait(responses, "ideas", mine & (np.arange(4) == 2))
+
+
+def level(name: str, delta: float) -> InvarianceRow:
+    return InvarianceRow(name, -1.0, 1, 1.0, 1.0, delta, 0.0, delta <= 0, (0.0,), (1.0,))  # type: ignore[arg-type]
+
+
+def test_the_worst_trait_decides_gate_8() -> None:
+    good = (level("configural", 0.0), level("metric", -2.0), level("scalar", -1.0))
+    bad = (level("configural", 0.0), level("metric", 4.0), level("scalar", 9.0))
+    gate = gates.invariance_of_traits({"art": good, "ideas": bad, "values": "one item only"})
+    assert (gate.passed, gate.judged, gate.advisory, gate.value) == (False, True, True, 4.0)
+    assert "art scalar, ideas configural; not judged: values: one item only" in gate.reason
+    assert gates.invariance_of_traits({"art": good}).passed
+    none = gates.invariance_of_traits({"a": "one item only", "b": "one item only"})
+    assert (none.passed, none.judged) == (True, False)
+    assert none.reason == "a, b: one item only"
+
+
+def test_a_version_of_correlated_traits_is_linked_trait_by_trait(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    kept = GrmArtefact.from_fit(apart[1])
+    document = json.loads(kept.to_json())
+    for item in document["items"][2:]:  # theta of ideas in another unit, from another origin
+        for part in ("mean", "sd"):
+            item["discrimination"][part] /= 2.0
+        for cut in item["thresholds"]:
+            cut["mean"], cut["sd"] = 2.0 * cut["mean"] + 0.7, 2.0 * cut["sd"]
+            cut["hdi95"] = [cut["mean"], cut["mean"]]
+    moved = GrmArtefact.from_json(json.dumps(document))
+    found = compare_versions(moved, kept)
+    assert found.largest < 1e-6
+    assert (found.scale, found.shift, found.moved) == (None, None, ())
+    assert [(link.trait, round(link.scale, 6), round(link.shift, 6)) for link in found.links] == [
+        ("art", 1.0, 0.0),
+        ("ideas", 2.0, 0.7),
+    ]
+    assert found.n_parameters == 4 * 4 + 1
+
+
+def test_a_correlation_that_moved_fails_the_stability_gate(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    kept = GrmArtefact.from_fit(apart[1])
+    document = json.loads(kept.to_json())
+    value = document["correlations"][0]["correlation"]
+    value["mean"], value["sd"], value["hdi95"] = 0.95, 0.01, [0.93, 0.97]
+    gate = gates.stability(compare_versions(GrmArtefact.from_json(json.dumps(document)), kept))
+    assert not gate.passed
+    assert "the correlation of art and ideas moved furthest" in gate.reason
+
+
+def test_an_item_of_another_trait_is_not_compared(apart: tuple[Responses, CorrelatedFit]) -> None:
+    kept = GrmArtefact.from_fit(apart[1])
+    document = json.loads(kept.to_json())
+    document["items"][0]["trait"] = "ideas"
+    found = compare_versions(GrmArtefact.from_json(json.dumps(document)), kept)
+    assert found.not_compared == ("art1",)
+
+
+def test_all_ten_gates_judge_correlated_traits(apart: tuple[Responses, CorrelatedFit]) -> None:
+    responses, fit = apart
+    kept = GrmArtefact.from_fit(fit)
+    evidence = gates.Evidence(
+        check_fit(fit, responses, seed=0),
+        predict_sets(responses, seed=0, traits=TRAITS, sampler=SHORT),
+        compare_versions(kept, kept),
+    )
+    halves = responses.regrouped(np.arange(12) % 2)
+    levels = {"art": compare(of_trait(halves, "art", np.array(TRAITS) == "art"))}
+    mixed = replace(fit, diagnostics=replace(fit.diagnostics, r_hat_max=1.001))
+    found = gates.judge(mixed, levels, evidence)
+    assert [gate.number for gate in found] == list(range(1, 11))
+    assert all(gate.judged for gate in found)
+    assert not gates.held(found)
+    stuck = replace(fit, diagnostics=replace(fit.diagnostics, r_hat_max=1.2))
+    assert gates.held(gates.judge(stuck, levels, evidence))
