@@ -106,13 +106,7 @@ def fit(
 
 
 def _posterior(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> Fit:
-    few = responses.n_respondents <= FEW_RESPONDENTS
-    if settings.draws is None:
-        settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
-    sample = (
-        _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
-    )
-    drawn = sample(responses, seed, settings, report)
+    drawn = _sample(responses, seed, settings, report)
     draws = _named_draws(responses, drawn, seed)
     estimates, worst = estimate_items(responses, draws)
     theta = _theta(responses, draws)
@@ -129,6 +123,29 @@ def _posterior(responses: Responses, seed: int, settings: SamplerSettings, repor
         draws=draws,
         notes=responses.notes,
     )
+
+
+def draw_items(
+    responses: Responses, *, seed: int, sampler: SamplerSettings
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draws of a, (n, n_items), and b, (n, n_items, n_cuts), of all chains, and nothing else.
+
+    Raises:
+        NotConvergedError: No mode was found.
+    """
+    drawn = _sample(responses, seed, sampler, lambda _: None)
+    a, b = np.exp(drawn.log_a), drawn.thresholds
+    return a.reshape(-1, a.shape[-1]), b.reshape(-1, *b.shape[-2:])
+
+
+def _sample(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> _Draws:
+    few = responses.n_respondents <= FEW_RESPONDENTS
+    if settings.draws is None:
+        settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
+    sample = (
+        _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
+    )
+    return sample(responses, seed, settings, report)
 
 
 def _sample_jointly(

@@ -164,6 +164,7 @@ MODEL_COMPARISONS: Final = TableSpec(
         Column("pareto_k_max", _FLOAT64, description="Largest Pareto shape; null where exact."),
         Column("unreliable", _INT64, required=True, description="Left out with too large a shape."),
         Column("left_out", _INT64, required=True, description="Respondents left out, one by one."),
+        Column("fitted_again", _INT64, required=True, description="Of them, by a fit of the rest."),
     ),
     key=("namespace", "iteration", "family", "model"),
     partition=_BY_ITERATION,

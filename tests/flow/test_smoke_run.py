@@ -110,6 +110,10 @@ def test_the_sampled_run_keeps_the_contract(nexus):
         ("independence", True, 10),
     ]
     assert "one discrimination for all items" in page
+    again = nexus.rows("SELECT fitted_again, unreliable FROM model_comparisons WHERE model = 'grm'")
+    assert again[0][0] > 0
+    assert again[0][1] == 0
+    assert f"fitted again without that respondent ({again[0][0]} of 10)" in page
     assert nexus.rows("SELECT count(*) FROM scores") == [(10,)]
     kept = path_of(family["inference_data"]).read_bytes()
     assert kept.startswith(b"\x89HDF")

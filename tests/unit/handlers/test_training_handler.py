@@ -51,6 +51,7 @@ MODELS = (
     {
         "model": "grm", "elpd": -10.0, "se": 1.0, "p_loo": 2.0, "difference": 0.0,
         "difference_se": 0.0, "pareto_k_max": None, "unreliable": 0, "left_out": 2,
+        "fitted_again": 0,
     },
 )  # fmt: skip
 
