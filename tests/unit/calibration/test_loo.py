@@ -217,7 +217,7 @@ def test_own_nodes_give_the_integral_that_fixed_ones_do(smoke: Responses) -> Non
         scores.integrate(odd, *items, fine).log_likelihood for items in zip(a, b, strict=True)
     ]
     found = scores.log_likelihood_by_draw(odd, a, b)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=3e-3)
 
 
 def test_a_fit_without_draws_is_refused(openness: Responses, openness_mml: Fit) -> None:

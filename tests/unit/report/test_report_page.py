@@ -496,7 +496,7 @@ def test_simpler_models_are_compared_as_they_were(report, family, checks):
     assert "fitted again" not in page.text
     again = [{**row, "fitted_again": 3} for row in MODELS]
     page = page_of(report(families=(family(checks=checks() | {"models": again}),)))
-    assert "the model was fitted again without that respondent (3 of 8)" in page.text
+    assert "For 3 of 8 , who say too much for importance sampling" in page.text
     rough = [{**row, "unreliable": 7} for row in MODELS]
     page = page_of(report(families=(family(checks=checks() | {"models": rough}),)))
     assert "For 7 of 8 the fit leans too much on the one respondent" in page.text
