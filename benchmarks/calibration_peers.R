@@ -1,10 +1,40 @@
 # Fits one scale by mirt and, unless told otherwise, ltm; prints lines "package,quantity,item,index,value".
 #
 #     Rscript benchmarks/calibration_peers.R grades.csv [mirt|ltm|mirt-once ...]
+#     Rscript benchmarks/calibration_peers.R --data PACKAGE::EXPRESSION
+#
+# The second form prints a package's published data as a table of whole numbers instead, such as
+# mirt::Science or psychotools::VerbalAggression$resp. The package itself is not loaded.
 #
 # Each package is timed at its own defaults, point estimates only, the second of two runs; what is
 # compared is a second fit, taken to a tight optimum on as many nodes as +-6 at 0.2 has.
 arguments <- commandArgs(trailingOnly = TRUE)
+
+published <- function(package, expression) {
+  expression <- parse(text = expression)
+  held <- new.env()
+  known <- data(package = package)$results[, "Item"]
+  files <- sub("[)]$", "", sub("^.*[(]", "", known))
+  wanted <- files[sub(" .*$", "", known) %in% all.vars(expression)]
+  data(list = wanted, package = package, envir = held)
+  said <- as.data.frame(unclass(eval(expression, held)))
+  table <- as.data.frame(lapply(said, as.numeric), check.names = FALSE, col.names = names(said))
+  if (any(table != round(table), na.rm = TRUE)) {
+    stop("not whole numbers: wrap the expression in round()")
+  }
+  often <- grep("^freq", names(table), ignore.case = TRUE)
+  if (length(often)) {
+    table <- table[rep(seq_len(nrow(table)), table[[often]]), -often]
+  }
+  table
+}
+
+if (arguments[1] == "--data") {
+  parts <- regmatches(arguments[2], regexpr("::", arguments[2]), invert = TRUE)[[1]]
+  write.csv(published(parts[1], parts[2]), row.names = FALSE)
+  quit()
+}
+
 grades <- read.csv(arguments[1], check.names = FALSE)
 wanted <- if (length(arguments) > 1) arguments[-1] else c("mirt", "ltm")
 

@@ -2,6 +2,10 @@
 
     python benchmarks/calibration_peers.py [--responses FILE.csv] [--scales FILE.toml]
         [--rscript Rscript] [--peers mirt ltm] [--posterior]
+    python benchmarks/calibration_peers.py --published [NAME ...] [--data PACKAGE::EXPRESSION ...]
+
+The second form takes published data from the R packages that hold them: those of
+`calibration_published.toml`, some by name or all, or any other, such as mirt::Science.
 
 The peers are foreign programs: those that are not installed are skipped, by name. A line of JSON
 per scale. Differences of estimates are in standard errors (mirt's), the largest over all a and b.
@@ -18,12 +22,14 @@ import subprocess
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from calibration.runtime import configure
 
 HERE = Path(__file__).parent
+EXAMPLES = HERE.parent / "examples"
 configure(host_devices=4)
 
 import numpy as np  # noqa: E402  # after its settings
@@ -31,17 +37,23 @@ from numpy.typing import NDArray  # noqa: E402
 
 from calibration import grm  # noqa: E402  # after JAX's settings
 from calibration.data import Responses  # noqa: E402
+from calibration.errors import CalibrationError  # noqa: E402
 from calibration.results import Fit  # noqa: E402
 
 Estimates = dict[str, list[float]]
 
 
-def scales_of(responses: Path, scales: Path | None) -> list[Responses]:
-    """Every scale of a file of responses: a column per item, empty or NA = missing."""
-    with responses.open(newline="") as file:
-        header, *rows = csv.reader(file)
+def table_of(lines: Iterable[str]) -> tuple[list[str], NDArray[np.float64]]:
+    """Header and rows of responses: a column per item, empty or NA = missing."""
+    header, *rows = csv.reader(lines)
     missing = {"": "nan", "NA": "nan"}
-    table = np.array([[float(missing.get(cell, cell)) for cell in row] for row in rows])
+    return header, np.array([[float(missing.get(cell, cell)) for cell in row] for row in rows])
+
+
+def scales_of(responses: Path, scales: Path | None) -> list[Responses]:
+    """Every scale of a file of responses."""
+    with responses.open(newline="") as file:
+        header, table = table_of(file)
     families = (
         {"all": {"items": header}} if scales is None else tomllib.loads(scales.read_text("utf-8"))
     )
@@ -54,6 +66,25 @@ def scales_of(responses: Path, scales: Path | None) -> list[Responses]:
         )
         for family, said in families.items()
     ]
+
+
+def published(rscript: str, name: str, expression: str) -> Responses | None:
+    """What an R package holds; None where it can't be had or calibrated, with a word."""
+    ran = subprocess.run(
+        [rscript, str(HERE / "calibration_peers.R"), "--data", expression],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    why = ran.stderr.strip()[-300:]
+    if not ran.returncode:
+        header, table = table_of(ran.stdout.splitlines())
+        try:
+            return Responses.from_matrix(name, table, items=header)
+        except CalibrationError as error:
+            why = str(error)
+    print(json.dumps({"skipped": name, "why": why}), flush=True)
+    return None
 
 
 def write_grades(responses: Responses, path: Path) -> None:
@@ -86,6 +117,11 @@ class Peer:
             getattr(self, quantity).setdefault(item, []).append(value)
         else:
             self.figures[quantity] = value
+
+    def said(self) -> dict[str, Any]:
+        """What it holds where ours refuses: its least and largest discrimination among it."""
+        slopes = [values[0] for values in self.estimate.values()]
+        return {**self.figures, "least_a": min(slopes), "largest_a": max(slopes)}
 
 
 def ask_r(rscript: str, responses: Responses, packages: list[str]) -> dict[str, Peer]:
@@ -170,11 +206,51 @@ def posterior_against(responses: Responses, peer: Peer) -> dict[str, Any]:
     }
 
 
+def asked_for(options: argparse.Namespace) -> Iterator[Responses]:
+    if options.published is None and not options.data:
+        is_bfi = options.scales is None and options.responses == EXAMPLES / "bfi.csv"
+        yield from scales_of(options.responses, EXAMPLES / "bfi.toml" if is_bfi else options.scales)
+        return
+    known = tomllib.loads((HERE / "calibration_published.toml").read_text("utf-8"))
+    names = [] if options.published is None else options.published or list(known)
+    wanted = {name: known[name] for name in names} | {text: text for text in options.data}
+    for name, expression in wanted.items():
+        responses = published(options.rscript, name, expression)
+        if responses is not None:
+            yield responses
+
+
+def compared(
+    responses: Responses, packages: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "scale": responses.family,
+        "respondents": responses.n_respondents,
+        "items": len(responses.items),
+    }
+    said = ask_r(options.rscript, responses, packages)
+    try:
+        fit, seconds = timed_mml(responses)
+    except CalibrationError as error:
+        return line | {"refused": str(error)} | {name: peer.said() for name, peer in said.items()}
+    line |= {
+        "log_likelihood": round(fit.log_likelihood, 5),
+        "newton_iterations": fit.diagnostics.newton_iterations,
+        **seconds,
+    }
+    for package, peer in said.items():
+        line[package] = against(fit, peer, seconds["warm_seconds"])
+    if options.posterior and "mirt" in said:
+        line["posterior"] = posterior_against(responses, said["mirt"])
+    return line
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    examples = HERE.parent / "examples"
-    parser.add_argument("--responses", type=Path, default=examples / "bfi.csv")
+    parser.add_argument("--responses", type=Path, default=EXAMPLES / "bfi.csv")
     parser.add_argument("--scales", type=Path, default=None)
+    parser.add_argument("--published", nargs="*", default=None)
+    parser.add_argument("--data", nargs="*", default=[])
     parser.add_argument("--rscript", default="Rscript")
     parser.add_argument("--peers", nargs="*", default=["mirt", "ltm"])
     parser.add_argument("--posterior", action="store_true")
@@ -182,24 +258,8 @@ def main() -> None:
     packages = options.peers if shutil.which(options.rscript) else []
     if options.peers and not packages:
         print(json.dumps({"skipped": options.peers, "why": f"no {options.rscript} on the path"}))
-    is_bfi = options.scales is None and options.responses == examples / "bfi.csv"
-    for responses in scales_of(
-        options.responses, examples / "bfi.toml" if is_bfi else options.scales
-    ):
-        fit, seconds = timed_mml(responses)
-        line: dict[str, Any] = {
-            "scale": responses.family,
-            "respondents": fit.n_respondents,
-            "log_likelihood": round(fit.log_likelihood, 5),
-            "newton_iterations": fit.diagnostics.newton_iterations,
-            **seconds,
-        }
-        said = ask_r(options.rscript, responses, packages)
-        for package, peer in said.items():
-            line[package] = against(fit, peer, seconds["warm_seconds"])
-        if options.posterior and "mirt" in said:
-            line["posterior"] = posterior_against(responses, said["mirt"])
-        print(json.dumps(line), flush=True)
+    for responses in asked_for(options):
+        print(json.dumps(compared(responses, packages, options)), flush=True)
 
 
 if __name__ == "__main__":

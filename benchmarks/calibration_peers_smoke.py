@@ -1,7 +1,7 @@
 """PyMC with nutpie against ours: 10 personas x 6 constructs, the same data, in one run.
 
     python -m benchmarks.calibration_peers_smoke --pymc-python PYTHON [--observations 12 60 600]
-        [--structure one-trait correlated]
+        [--structure one-trait correlated] [--pymc-draws 1000] [--limit-seconds 1800]
 
 PYTHON is an interpreter with pymc, nutpie and arviz: they share no lock with this project. Without
 it PyMC is skipped. Seconds are warm on both sides; `cold` holds compiling too (ours in a process
@@ -37,9 +37,14 @@ print(json.dumps({"import_seconds": round(loaded - began, 2), "first_fit_seconds
 """
 
 
-def ran(*command: str) -> dict[str, Any]:
+def ran(limit_seconds: float, *command: str) -> dict[str, Any]:
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=limit_seconds
+        )
+    except subprocess.TimeoutExpired:
+        return {"skipped": command[0], "why": f"not done after {limit_seconds:.0f} seconds"}
     if done.returncode:
         return {"skipped": command[0], "why": done.stderr.strip()[-300:]}
     line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -53,19 +58,23 @@ def compared(options: argparse.Namespace, structure: str, observations: int) -> 
         line = {
             "structure": structure,
             "observations": observations,
-            "ours_cold": ran(*program),
-            "ours_cached": ran(*program),
+            "ours_cold": ran(options.limit_seconds, *program),
+            "ours_cached": ran(options.limit_seconds, *program),
             "pymc": {"skipped": "pymc", "why": "no --pymc-python"},
         }
         if options.pymc_python is not None:
             script = str(HERE / "calibration_peers_pymc.py")
             counts = str(Path(folder) / "counts.npy")
             line["pymc"] = ran(
-                options.pymc_python, script, counts, str(options.seed), "--structure", structure
+                options.limit_seconds,
+                *(options.pymc_python, script, counts, str(options.seed)),
+                *("--structure", structure, "--draws", str(options.pymc_draws)),
             )
     ours, peer = line["ours_cached"], line["pymc"]
     if "ess_per_second" in ours and "ess_per_second" in peer:
         line["ess_per_second_ratio"] = round(ours["ess_per_second"] / peer["ess_per_second"], 2)
+        by_cpu = ours["ess_per_cpu_second"] / peer["ess_per_cpu_second"]
+        line["ess_per_cpu_second_ratio"] = round(by_cpu, 2)
         line["wall_ratio"] = round(peer["seconds"] / ours["wall_seconds"], 2)
         cold = line["ours_cold"]["process_seconds"]
         line["cold_process_ratio"] = round(peer["process_seconds"] / cold, 2)
@@ -79,6 +88,8 @@ def main() -> None:
     parser.add_argument("--observations", type=int, nargs="+", default=[12, 60, 600])
     parser.add_argument("--structure", nargs="+", choices=STRUCTURES, default=list(STRUCTURES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pymc-draws", type=int, default=1000)
+    parser.add_argument("--limit-seconds", type=float, default=1800.0)
     options = parser.parse_args()
     for structure in options.structure:
         for observations in options.observations:

@@ -1,7 +1,7 @@
 """Are known parameters found again? Root mean square error and coverage by sample size.
 
     python -m benchmarks.calibration_recovery [--replications 100] [--method mml | nuts]
-        [--respondents 100 300 1000 3000 10000]
+        [--respondents 100 300 1000 3000 10000] [--draws 250]
 
 Five items of four categories, a from 0.8 to 2.2. Prints a line of JSON per sample size: RMSE of a
 and b, the RMSE that the reported errors promise, and the share of 95% intervals that hold the
@@ -20,7 +20,7 @@ from calibration.runtime import configure
 configure(host_devices=4)
 
 from calibration import CalibrationError, Responses, fit  # noqa: E402  # after JAX's settings
-from calibration.results import Fit, Method  # noqa: E402
+from calibration.results import Fit, Method, SamplerSettings  # noqa: E402
 
 A = np.array([0.8, 1.1, 1.4, 1.8, 2.2])
 B = np.array([-1.2, 0.0, 1.2]) + np.linspace(-0.5, 0.5, 5)[:, None]
@@ -46,13 +46,16 @@ def judged(found: Fit) -> NDArray[np.float64]:
     return np.array(rows, float)
 
 
-def replicate(n: int, replications: int, method: Method) -> tuple[NDArray[np.float64], int]:
+def replicate(
+    n: int, replications: int, method: Method, sampler: SamplerSettings
+) -> tuple[NDArray[np.float64], int]:
     """Rows of `judged`, shape (replications, parameters, 3), and how many were left out."""
     tables, left_out = [], 0
     while len(tables) < replications:
         rng = np.random.default_rng((n, len(tables) + left_out))
         try:
-            tables.append(judged(fit(survey(rng, n), seed=len(tables), method=method)))
+            found = fit(survey(rng, n), seed=len(tables), method=method, sampler=sampler)
+            tables.append(judged(found))
         except CalibrationError:
             left_out += 1
     return np.stack(tables), left_out
@@ -73,9 +76,11 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=100)
     parser.add_argument("--method", choices=("mml", "nuts"), default="mml")
     parser.add_argument("--respondents", type=int, nargs="+", default=[100, 300, 1000, 3000, 10000])
+    parser.add_argument("--draws", type=int, default=250, help="per chain, of four")
     options = parser.parse_args()
+    sampler = SamplerSettings(draws=options.draws)
     for n in options.respondents:
-        table, left_out = replicate(n, options.replications, options.method)
+        table, left_out = replicate(n, options.replications, options.method, sampler)
         line = {"respondents": n, "left_out": left_out}
         print(
             json.dumps({**line, "a": figures(table[:, :5]), "b": figures(table[:, 5:])}), flush=True

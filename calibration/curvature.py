@@ -47,6 +47,7 @@ _THREADS = 2
 _ALONE = 4096  # patterns that are sooner done than a second thread is started
 _SAMPLE = 4096
 _LOG_NO_SHARE = -30.0  # of a node in a pattern's density
+_LOST = float(np.log(1e-3))  # log a of an item that goes to 0
 _REFINEMENTS = 4
 _FINE = 401  # nodes, where fewer show no maximum
 
@@ -69,7 +70,9 @@ def find_marginal_mode(
         return find_mode(density.marginal_log_density, start, data, evaluate=own)
     try:
         mode = _search(start, data)
-    except NotConvergedError:
+    except NotConvergedError as error:
+        if error.at is not None and error.at[: len(responses.items)].min() < _LOST:
+            raise  # an item against the others, which is no matter of nodes
         data = data._replace(nodes=np.linspace(-THETA_LIMIT, THETA_LIMIT, _FINE))
         mode = _search(start, data)
     for _ in range(_REFINEMENTS):

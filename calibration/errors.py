@@ -1,5 +1,8 @@
 """What calibration refuses, each with the name, the value and the way out."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class CalibrationError(ValueError):
     """Base of every refusal of this package."""
@@ -34,7 +37,15 @@ class SettingError(CalibrationError):
 
 
 class NotConvergedError(CalibrationError):
-    """The search for the mode ended without finding one."""
+    """The search for the mode ended without finding one.
+
+    Attributes:
+        at: The coordinates where it ended, where that is known.
+    """
+
+    def __init__(self, message: str, at: NDArray[np.float64] | None = None) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class NonFiniteError(CalibrationError):

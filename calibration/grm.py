@@ -53,6 +53,7 @@ _WELL_KNOWN, _DEPTH_OF_WELL_KNOWN = 1000, 3  # respondents whose items' posterio
 _SCORING_DRAWS, _FEWEST_SCORING_DRAWS = 200, 20
 _SCORED = 2_000_000  # respondents by draws: the more of them, the less the items' draws differ
 _COLUMNS = 256  # of draws that are summed up at once: thousands of respondents are no copy of all
+_LEAST_SLOPE, _LARGEST_SLOPE = 0.02, 30.0
 _OF_ITEMS = ("discrimination", "thresholds")
 _Report = Callable[[Progress], None]
 
@@ -106,13 +107,7 @@ def fit(
 
 
 def _posterior(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> Fit:
-    few = responses.n_respondents <= FEW_RESPONDENTS
-    if settings.draws is None:
-        settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
-    sample = (
-        _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
-    )
-    drawn = sample(responses, seed, settings, report)
+    drawn = _sample(responses, seed, settings, report)
     draws = _named_draws(responses, drawn, seed)
     estimates, worst = estimate_items(responses, draws)
     theta = _theta(responses, draws)
@@ -129,6 +124,29 @@ def _posterior(responses: Responses, seed: int, settings: SamplerSettings, repor
         draws=draws,
         notes=responses.notes,
     )
+
+
+def draw_items(
+    responses: Responses, *, seed: int, sampler: SamplerSettings
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draws of a, (n, n_items), and b, (n, n_items, n_cuts), of all chains, and nothing else.
+
+    Raises:
+        NotConvergedError: No mode was found.
+    """
+    drawn = _sample(responses, seed, sampler, lambda _: None)
+    a, b = np.exp(drawn.log_a), drawn.thresholds
+    return a.reshape(-1, a.shape[-1]), b.reshape(-1, *b.shape[-2:])
+
+
+def _sample(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> _Draws:
+    few = responses.n_respondents <= FEW_RESPONDENTS
+    if settings.draws is None:
+        settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
+    sample = (
+        _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
+    )
+    return sample(responses, seed, settings, report)
 
 
 def _sample_jointly(
@@ -333,9 +351,27 @@ def _mode(
         mode = find(start, data)
     except NotConvergedError as error:
         known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
-        raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
+        where = _run_off(responses, error.at)
+        raise NotConvergedError(
+            f"{responses.family}: {error}.{where} Notes: {known}", error.at
+        ) from error
     report(Progress(responses.family, "mode", mode.iterations, mode.iterations))
     return mode
+
+
+def _run_off(responses: Responses, at: NDArray[np.float64] | None) -> str:
+    """Names the items whose discriminations had left all reason where a search ended."""
+    if at is None:
+        return ""
+    a = np.exp(at[-len(responses.items) * responses.counts.shape[2] :][: len(responses.items)])
+    named = [
+        f"item {item} ran to a = {slope:.3g}"
+        for item, slope in zip(responses.items, a, strict=True)
+        if not _LEAST_SLOPE < slope < _LARGEST_SLOPE
+    ]
+    if not named:
+        return ""
+    return f" {'; '.join(named)}: leave out, or recode what is keyed the other way, and try again."
 
 
 def _chains(

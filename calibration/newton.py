@@ -73,7 +73,8 @@ def find_mode(
     raise NotConvergedError(
         f"no mode after {mode.iterations} Newton steps (slope {mode.gradient_max:.1e}): a "
         "parameter runs off without end, as where two items are equal, one is keyed the other "
-        "way, or a category holds too few answers"
+        "way, or a category holds too few answers",
+        mode.y,
     )
 
 

@@ -87,8 +87,7 @@ def _all_of(lefts: Sequence[Left]) -> Left:
         np.sum([getattr(left, name) for left in lefts], axis=0)
         for name in ("rough", "pointwise", "kept")
     )
-    shapes = [left.shape for left in lefts if left.shape is not None]
-    return Left(rough, pointwise, kept, reduce(np.maximum, shapes))
+    return Left(rough, pointwise, kept, reduce(np.maximum, [left.shape for left in lefts]))
 
 
 def _one_trait(responses: Responses, chosen: NDArray[np.int64], rng: np.random.Generator) -> Left:

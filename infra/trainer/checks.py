@@ -265,7 +265,8 @@ def model_rows(checks: Checks) -> tuple[dict[str, Any], ...]:
     """A row of the table ``model_comparisons`` for each model."""
     if isinstance(checks.models, str):
         return ()
-    return tuple(_finite(asdict(model)) for model in checks.models)
+    said = [_finite(asdict(model)) for model in checks.models]
+    return tuple({name: row[name] for name in row if name != "fitted_again"} for row in said)
 
 
 def item_rows(fit: "Fit | CorrelatedFit", checks: Checks) -> tuple[dict[str, Any], ...]:

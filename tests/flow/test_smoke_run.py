@@ -110,6 +110,8 @@ def test_the_sampled_run_keeps_the_contract(nexus):
         ("independence", True, 10),
     ]
     assert "one discrimination for all items" in page
+    assert nexus.rows("SELECT max(unreliable) FROM model_comparisons") == [(0,)]
+    assert "the model was fitted again without them" in page
     assert nexus.rows("SELECT count(*) FROM scores") == [(10,)]
     kept = path_of(family["inference_data"]).read_bytes()
     assert kept.startswith(b"\x89HDF")

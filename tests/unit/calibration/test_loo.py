@@ -1,9 +1,11 @@
 import warnings
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
+from numpy.typing import NDArray
 
 from calibration import coordinates, density, grm, nuts, scores
 from calibration.data import Responses
@@ -123,25 +125,99 @@ def equal_slopes(y: Array, data: density.MarginalData) -> Array:
     return density.marginal_log_density(every, data) + prior - 0.5 * y[0] ** 2
 
 
-def test_few_respondents_are_compared_as_if_the_simpler_model_had_been_sampled(
-    smoke: Responses, smoke_fit: Fit
-) -> None:
-    """A tenth of all answers each is more than importance sampling can do without: it says so."""
-    rows = {row.model: row for row in compare_models(smoke_fit, smoke, seed=1)}
-    n = len(smoke.items)
-    data = grm.marginal_data(smoke, [np.ones(smoke.n_respondents, bool)], prior_weight=0.0)
-    mode = find_mode(equal_slopes, grm.start_items(smoke)[n - 1 :], data)
+def density_of(
+    respondent: Responses, draws: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> float:
+    a, b = (part[:: len(part) // 400] for part in draws)
+    table = [
+        scores.integrate(respondent, *items).log_likelihood[0] for items in zip(a, b, strict=True)
+    ]
+    return float(np.logaddexp.reduce(table) - np.log(len(table)))
+
+
+def sampled_equal_slopes(
+    responses: Responses,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    n = len(responses.items)
+    everyone = np.ones(responses.n_respondents, bool)
+    data = grm.marginal_data(responses, [everyone], prior_weight=0.0)
+    mode = find_mode(equal_slopes, grm.start_items(responses)[n - 1 :], data)
     whitened = nuts.Whitened(jnp.asarray(mode.y), jnp.asarray(nuts.whitening(mode.hessian)), data)
     settings = SamplerSettings(draws=250)
     y = nuts.sample(equal_slopes, whitened, seed=1, settings=settings, tell=lambda *_: None).y
     full = np.concatenate([np.repeat(y[..., :1], n, -1), y[..., 1:]], -1).reshape(1000, -1)
     parts = coordinates.unpack_items(full, n, data.used.shape[1])
-    a, b = np.exp(parts[0]), coordinates.thresholds_of(*parts, np.asarray(data.used))
-    table = [scores.integrate(smoke, *items).log_likelihood for items in zip(a, b, strict=True)]
+    return np.exp(parts[0]), coordinates.thresholds_of(*parts, np.asarray(data.used))
+
+
+@pytest.fixture(scope="module")
+def few() -> tuple[Responses, Fit]:
+    """Ten people answer four items twenty times each."""
+    rng = np.random.default_rng(3)
+    person, item = np.meshgrid(np.repeat(np.arange(10), 20), np.arange(4), indexing="ij")
+    who, what = person.ravel(), item.ravel()
+    eta = np.array([0.7, 1.0, 1.5, 2.0])[what] * rng.standard_normal(10)[who]
+    grades = np.digitize(eta + rng.logistic(size=who.size), [-1.0, 1.0])
+    responses = Responses.from_columns("f", who, what, grades)
+    return responses, grm.fit(responses, seed=1)
+
+
+def test_few_respondents_are_compared_as_if_the_simpler_model_had_been_sampled(
+    smoke: Responses, smoke_fit: Fit
+) -> None:
+    """A tenth of all answers each is more than importance sampling can do without: it says so."""
+    rows = compare_models(smoke_fit, smoke, seed=1, most_fitted_again=0)
+    draws = sampled_equal_slopes(smoke)
+    table = [scores.integrate(smoke, *items).log_likelihood for items in zip(*draws, strict=True)]
     sampled = smoothed(np.stack(table))[0].sum()
-    assert rows["equal_discrimination"].elpd == pytest.approx(sampled, abs=2)
-    assert rows["equal_discrimination"].difference < -20
-    assert rows["grm"].unreliable > 0
+    assert rows[1].elpd == pytest.approx(sampled, abs=2)
+    assert rows[1].difference < -20
+    assert rows[0].unreliable > 0
+    assert rows[0].fitted_again == 0
+
+
+def test_respondents_who_say_too_much_are_left_out_of_a_fit(few: tuple[Responses, Fit]) -> None:
+    """Against fits that have never seen them: the reference shares nothing but the model."""
+    responses, fit = few
+    rows = compare_models(fit, responses, seed=1, most_fitted_again=10)
+    expected = np.zeros(2)
+    for i in range(10):
+        one = np.arange(10) == i
+        others, respondent = responses.chosen(~one), responses.chosen(one)
+        draws = grm.draw_items(others, seed=2, sampler=SamplerSettings(draws=250))
+        expected += (
+            density_of(respondent, draws),
+            density_of(respondent, sampled_equal_slopes(others)),
+        )
+    assert rows[0].elpd == pytest.approx(expected[0], abs=0.8)
+    assert rows[1].elpd == pytest.approx(expected[1], abs=0.8)
+    assert [row.fitted_again for row in rows] == [2, 3, 0]
+    assert [row.unreliable for row in rows] == [0, 0, 0]
+
+
+def test_no_more_are_fitted_again_than_asked(few: tuple[Responses, Fit]) -> None:
+    responses, fit = few
+    some = compare_models(fit, responses, seed=1, most_fitted_again=1)[0]
+    assert (some.fitted_again, some.unreliable) == (1, 1)
+    with pytest.raises(SettingError, match="most_fitted_again = -1: give 0 or more"):
+        compare_models(fit, responses, seed=1, most_fitted_again=-1)
+
+
+def test_own_nodes_give_the_integral_that_fixed_ones_do(smoke: Responses) -> None:
+    """Somebody at an end of every item and somebody without an answer among them."""
+    rng = np.random.default_rng(5)
+    a = np.exp(0.5 * rng.standard_normal((20, len(smoke.items))))
+    b = np.linspace(-2, 2, 4) + 0.3 * rng.standard_normal((20, len(smoke.items), 1))
+    counts = smoke.counts.copy()
+    counts[0], counts[1] = 0, 0
+    counts[1, :, -1] = 60
+    odd = replace(smoke, counts=counts)
+    fine = np.linspace(-9, 9, 3001)
+    expected = [
+        scores.integrate(odd, *items, fine).log_likelihood for items in zip(a, b, strict=True)
+    ]
+    found = scores.log_likelihood_by_draw(odd, a, b)
+    np.testing.assert_allclose(found, expected, atol=3e-3)
 
 
 def test_a_fit_without_draws_is_refused(openness: Responses, openness_mml: Fit) -> None:

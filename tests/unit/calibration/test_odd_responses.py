@@ -112,3 +112,11 @@ def test_few_respondents_and_two_categories_have_a_likelihood() -> None:
     responses = Responses.from_columns("f", who, np.array(["x", "y"])[which % 2], grades)
     fit = grm.fit(responses, seed=0, sampler=grm.SamplerSettings(warmup=100, draws=200))
     assert (np.diff(fit.theta.mean) > 0.2).all()
+
+
+def test_maximum_likelihood_names_the_items_that_ran_off() -> None:
+    grades = table()
+    grades[:, 1] = 2 - grades[:, 1]
+    with pytest.raises(NotConvergedError, match=r"item i1 ran to a = \S+e-\d+: leave out") as told:
+        grm.fit(of(grades), seed=0, method="mml")
+    assert "item i0 ran" not in str(told.value)

@@ -478,12 +478,13 @@ def test_gates_say_whether_they_were_judged_and_who_waived_them(report, family):
 
 MODELS = [
     {"model": "grm", "elpd": -20384.48, "se": 104.3, "p_loo": 32.95, "pareto_k_max": 0.36,
-     "unreliable": 0, "difference": 0.0, "difference_se": 0.0, "left_out": 8},
+     "unreliable": 0, "difference": 0.0, "difference_se": 0.0, "left_out": 8, "fitted_again": 0},
     {"model": "equal_discrimination", "elpd": -20447.6, "se": 105.9, "p_loo": 28.7,
      "pareto_k_max": 0.3, "unreliable": 0, "difference": -63.12, "difference_se": 12.84,
-     "left_out": 8},
+     "left_out": 8, "fitted_again": 0},
     {"model": "independence", "elpd": -21216.49, "se": 96.0, "p_loo": 26.3, "pareto_k_max": None,
-     "unreliable": 0, "difference": -832.01, "difference_se": 50.46, "left_out": 8},
+     "unreliable": 0, "difference": -832.01, "difference_se": 50.46, "left_out": 8,
+     "fitted_again": 0},
 ]  # fmt: skip
 
 
@@ -493,6 +494,10 @@ def test_simpler_models_are_compared_as_they_were(report, family, checks):
     assert page.row("no trait")[-1] == "-"
     assert "8 of 10 respondents were left out" in page.text
     assert "read the differences as rough" not in page.text
+    assert "fitted again" not in page.text
+    again = [{**row, "fitted_again": 3} for row in MODELS]
+    page = page_of(report(families=(family(checks=checks() | {"models": again}),)))
+    assert "For 3 of 8 , who say too much for importance sampling" in page.text
     rough = [{**row, "unreliable": 7} for row in MODELS]
     page = page_of(report(families=(family(checks=checks() | {"models": rough}),)))
     assert "For 7 of 8 the fit leans too much on the one respondent" in page.text
