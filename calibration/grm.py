@@ -165,7 +165,7 @@ def _sample_jointly(
     )
     y = chains.y
     mean, log_scale = y[..., :1], y[..., 1:2]
-    u = np.asarray(data.rough) + y[..., 2:n] @ np.asarray(data.basis).T
+    u = np.asarray(data.rough) + np.einsum("cdw,nw->cdn", y[..., 2:n], np.asarray(data.basis))
     log_a, lowest, log_gap = coordinates.unpack_from_middle(y, used)
     log_a = log_a - log_scale
     lowest = lowest + mean * np.exp(log_a)
