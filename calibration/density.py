@@ -298,8 +298,21 @@ def answers(eta: Array, above: Array, both: Array) -> Array:
 def _answers_forward(eta: Array, above: Array, both: Array) -> tuple[Array, tuple[Array, Array]]:
     small = jnp.exp(-jnp.abs(eta))
     larger = 1.0 / (1.0 + small)
-    value = jnp.sum(above * eta - both * (jnp.maximum(eta, 0.0) - jnp.log(larger)))
+    value = jnp.sum(above * eta - both * (jnp.maximum(eta, 0.0) + _log1p_of_share(small)))
     return value, (above - both * jnp.where(eta > 0, larger, small * larger), both)
+
+
+def _log1p_of_share(share: Array) -> Array:
+    """log(1 + share) for 0 <= share <= 1, exact to rounding, by the series of 2 artanh.
+
+    XLA has vectors of exponentials but takes logarithms in float64 one by one.
+    """
+    ratio = share / (2.0 + share)
+    square = ratio**2
+    total = jnp.full_like(share, 1.0 / 31)
+    for k in range(29, 0, -2):
+        total = total * square + 1.0 / k
+    return 2.0 * ratio * total
 
 
 def _answers_backward(residual: tuple[Array, Array], scale: Array) -> tuple[Array, Array, Array]:

@@ -46,13 +46,12 @@ from calibration.results import (
 )
 
 FEW_RESPONDENTS = 64
-_DRAWS_OF_FEW, _DRAWS_OF_MANY = 5000, 1500
+_DRAWS_OF_FEW, _DRAWS_OF_MANY = 4000, 1500
 _MANY_ANSWERS = 64  # per respondent
 _ACCEPT_OF_MANY_ANSWERS, _DEPTH_OF_MANY_ANSWERS = 0.9, 3
 _WELL_KNOWN, _DEPTH_OF_WELL_KNOWN = 1000, 3  # respondents whose items' posterior is nearly normal
 _SCORING_DRAWS, _FEWEST_SCORING_DRAWS = 200, 20
 _SCORED = 2_000_000  # respondents by draws: the more of them, the less the items' draws differ
-_COLUMNS = 256  # of draws that are summed up at once: thousands of respondents are no copy of all
 _LEAST_SLOPE, _LARGEST_SLOPE = 0.02, 30.0
 _OF_ITEMS = ("discrimination", "thresholds")
 _Report = Callable[[Progress], None]
@@ -166,7 +165,7 @@ def _sample_jointly(
     )
     y = chains.y
     mean, log_scale = y[..., :1], y[..., 1:2]
-    u = np.asarray(data.rough) + y[..., 2:n] @ np.asarray(data.basis).T
+    u = np.asarray(data.rough) + np.einsum("cdw,nw->cdn", y[..., 2:n], np.asarray(data.basis))
     log_a, lowest, log_gap = coordinates.unpack_from_middle(y, used)
     log_a = log_a - log_scale
     lowest = lowest + mean * np.exp(log_a)
@@ -423,15 +422,8 @@ def estimate_items(
     """Summaries of a and b, and the worst figures over everything that was drawn."""
     cuts = [len(observed) - 1 for observed in responses.categories]
     used = used_cuts(responses.categories, draws["thresholds"].shape[3])
-    known = summaries.figures(
-        np.concatenate([draws["discrimination"], draws["thresholds"][:, :, used]], 2)
-    )
-    others = [
-        summaries.convergence(_columns(values)[:, :, first : first + _COLUMNS])
-        for name, values in draws.items()
-        if name not in _OF_ITEMS
-        for first in range(0, _columns(values).shape[2], _COLUMNS)
-    ]
+    others = [_columns(values) for name, values in draws.items() if name not in _OF_ITEMS]
+    known = summaries.figures(draws["discrimination"], draws["thresholds"][:, :, used], *others)
     first = len(cuts) + np.concatenate([[0], np.cumsum(cuts)])
     estimates = tuple(
         ItemEstimate(
@@ -445,7 +437,7 @@ def estimate_items(
             zip(responses.items, responses.categories, strict=True)
         )
     )
-    return estimates, summaries.worst([summaries.worst_of(known), *others])
+    return estimates, summaries.worst_of(known)
 
 
 def diagnose(

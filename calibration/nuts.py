@@ -39,7 +39,7 @@ class Whitened(NamedTuple):
 
 
 class _Record(NamedTuple):
-    z: Array
+    y: Array
     energy: Array
     steps: Array
     diverging: Array
@@ -114,7 +114,7 @@ def sample(
     keys = jax.random.split(jax.random.key(seed), settings.chains)
     placed = program.place(whitened)
     state = program.start(keys, placed)
-    program.advance(state, 0, placed)[1].z.block_until_ready()
+    program.advance(state, 0, placed)[1].y.block_until_ready()
     compiled = time.perf_counter()
     for done, size in _blocks(settings.warmup):
         state, _ = program.advance(state, size, placed)
@@ -128,10 +128,9 @@ def sample(
         records.append(tuple(np.asarray(part)[:, :size] for part in block))
         divergences += int(records[-1][3].sum())
         tell("draws", done + size, draws, divergences)
-    z, energy, steps, diverging = (np.concatenate(parts, 1) for parts in zip(*records, strict=True))
-    centre, scale = np.asarray(whitened.centre), np.asarray(whitened.scale)
+    y, energy, steps, diverging = (np.concatenate(parts, 1) for parts in zip(*records, strict=True))
     return Chains(
-        centre + z @ scale.T,
+        y,
         energy,
         steps.astype(np.int64),
         diverging,
@@ -235,7 +234,9 @@ def _program(
     def advance(state: _State, draws: Array, whitened: Whitened) -> tuple[_State, _Record]:
         def one(index: Array, carry: tuple[_State, _Record]) -> tuple[_State, _Record]:
             after = kernel(carry[0], whitened)
-            record = _Record(after.z, after.energy, after.num_steps, after.diverging)
+            # Here, because NumPy's threads would go on spinning where the next chains run.
+            y = whitened.centre + whitened.scale @ after.z
+            record = _Record(y, after.energy, after.num_steps, after.diverging)
             kept = jax.tree.map(lambda rows, row: rows.at[index].set(row), carry[1], record)
             return after, kept
 

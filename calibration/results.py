@@ -23,7 +23,7 @@ class SamplerSettings:
     Attributes:
         chains: Independent chains, at least 2.
         warmup: Discarded draws per chain that adapt the step size, at least 50.
-        draws: Kept draws per chain, at least 50. None: 5,000 where few respondents make a draw
+        draws: Kept draws per chain, at least 50. None: 4,000 where few respondents make a draw
             cheap, 1,500 with many.
         target_accept: Mean acceptance the step size is adapted to (Hoffman & Gelman 2014). None:
             0.9 where respondents gave 64 answers each or more, 0.85 elsewhere.

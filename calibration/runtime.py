@@ -47,7 +47,7 @@ def configure(*, cache_dir: Path | str | None = None, host_devices: int = 4) -> 
         config.update("jax_compilation_cache_dir", str(cache_dir))
         # Their folder would be part of each program's key: a moved cache would be a cold one.
         config.update("jax_persistent_cache_enable_xla_caches", "none")
-        config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if jax.default_backend() == "cpu" and jax.local_device_count() < host_devices:
         raise SettingError(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.special import expit
 
 from calibration import density, grm, layout, scores
 from calibration.curves import category_probabilities
@@ -58,11 +59,11 @@ def test_a_fit_pickles_and_its_draws_have_the_stated_shapes(smoke_fit: Fit) -> N
     again = pickle.loads(pickle.dumps(smoke_fit))
     assert again.estimates == smoke_fit.estimates
     assert {name: values.shape for name, values in again.draws.items()} == {
-        "discrimination": (4, 5000, 6),
-        "thresholds": (4, 5000, 6, 4),
-        "log_discrimination_mean": (4, 5000),
-        "log_discrimination_sd": (4, 5000),
-        "theta": (4, 5000, 10),
+        "discrimination": (4, 4000, 6),
+        "thresholds": (4, 4000, 6, 4),
+        "log_discrimination_mean": (4, 4000),
+        "log_discrimination_sd": (4, 4000),
+        "theta": (4, 4000, 10),
     }
 
 
@@ -206,6 +207,17 @@ def test_two_respondents_have_a_density_with_a_slope() -> None:
     value, slope = jax.jit(jax.value_and_grad(density.joint_log_density))(y, data)
     assert np.isfinite(value)
     assert np.isfinite(slope).all()
+
+
+def test_answers_weigh_as_the_logistic_says() -> None:
+    eta = np.concatenate([np.linspace(-40, 40, 4001), [-700.0, -1e-9, 1e-9, 700.0]])
+    of_one = jax.vmap(jax.value_and_grad(density.answers), (0, None, None))
+    missed, slope = of_one(eta, 0.0, 1.0)
+    np.testing.assert_allclose(missed, -np.logaddexp(0.0, eta), rtol=1e-15)
+    np.testing.assert_allclose(slope, -expit(eta), rtol=2e-15)
+    reached, slope = of_one(eta, 1.0, 1.0)
+    np.testing.assert_allclose(reached, -np.logaddexp(0.0, -eta), rtol=2e-15, atol=1e-13)
+    np.testing.assert_allclose(slope, expit(-eta), rtol=2e-15, atol=1e-15)
 
 
 def test_settings_out_of_range_are_refused(smoke: Responses) -> None:

@@ -16,7 +16,7 @@ def test_draws_have_named_dimensions_and_outlive_the_file(smoke_fit: Fit, tmp_pa
     posterior = data.posterior
     assert dict(posterior.sizes) == {
         "chain": 4,
-        "draw": 5000,
+        "draw": 4000,
         "item": 6,
         "cut": 4,
         "respondent": 10,

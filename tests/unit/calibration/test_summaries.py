@@ -29,7 +29,8 @@ def odd_draws() -> np.ndarray:
 
 def test_figures_are_arvizs_one_by_one() -> None:
     draws = odd_draws()
-    found = summaries.figures(draws)
+    # Each by itself: lags are looked at until the slowest of those taken at once has ended.
+    found = summaries.figures(*np.split(draws, draws.shape[2], axis=2))
     for k in range(draws.shape[2]):
         column = draws[:, :, k]
         expected = [
@@ -44,6 +45,13 @@ def test_figures_are_arvizs_one_by_one() -> None:
         np.testing.assert_allclose([part[k] for part in found], expected, rtol=1e-9)
     assert found.r_hat[5] > 1.3
     assert found.r_hat[6] > 1.1  # by the folded ranks: equal means, unequal spreads
+
+
+def test_figures_are_the_same_whichever_are_taken_at_once() -> None:
+    draws = odd_draws()
+    one_by_one = summaries.figures(*np.split(draws, draws.shape[2], axis=2))
+    for alone, together in zip(one_by_one, summaries.figures(draws), strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-9)
 
 
 def test_the_worst_is_over_parameters() -> None:
