@@ -30,6 +30,7 @@ from calibration.results import (
     Diagnostics,
     Fit,
     ItemEstimate,
+    Priors,
     Progress,
     RespondentScores,
     SamplerSettings,
@@ -279,7 +280,7 @@ def stated_draws(
     lowest = lowest + shift @ loads.T * np.exp(log_a)
     log_a = log_a - np.log(scale) @ loads.T
     rng = np.random.default_rng((seed, responses.n_responses))
-    mean, sd = coordinates.draw_population(log_a, rng)
+    mean, sd = coordinates.draw_population(log_a, rng, Priors())
     return {
         "discrimination": np.exp(log_a),
         "thresholds": coordinates.thresholds_of(log_a, lowest, log_gap, used),
