@@ -21,7 +21,7 @@ from scipy.stats import qmc
 
 from calibration.runtime import configure
 
-configure(host_devices=2)
+configure(host_devices=4)
 
 import jax  # noqa: E402  # after its settings
 import jax.numpy as jnp  # noqa: E402

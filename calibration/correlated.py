@@ -8,6 +8,7 @@ out (`marginal_correlated`), and their posteriors worked out afterwards. The mod
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -51,6 +52,7 @@ _FLATNESS = 0.5
 _RIDGE = 0.5
 
 _Table = NDArray[np.float64]
+_LogLikelihood = Callable[[_Table, _Table, _Table], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +272,12 @@ def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     flat = theta.reshape(-1, *theta.shape[2:])
     mean = flat.mean(0)
     covariance = np.einsum("dns,dnt->nst", flat - mean, flat - mean) / len(flat)
-    return _posterior(task, (chains, mode), draws, _Theta(mean, covariance))
+    answers = correlated_scores.prepare(responses, task.of_item)
+
+    def log_likelihood(*at: _Table) -> float:
+        return float(correlated_scores.log_likelihoods(answers, *at).sum())
+
+    return _posterior(task, (chains, mode), draws, _Theta(mean, covariance), log_likelihood)
 
 
 def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
@@ -305,7 +312,8 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     flat = chains.y.reshape(-1, mode.y.size)
     thin = np.linspace(0, len(flat) - 1, min(_SCORING_DRAWS, len(flat))).astype(int)
     theta = _Theta(*correlated_many.posteriors(flat[thin], found))
-    return _posterior(task, (chains, mode), draws, theta)
+    log_likelihood = partial(correlated_many.log_likelihood, found)
+    return _posterior(task, (chains, mode), draws, theta, log_likelihood)
 
 
 def _maximum_likelihood(task: _Task) -> CorrelatedFit:
@@ -320,7 +328,8 @@ def _maximum_likelihood(task: _Task) -> CorrelatedFit:
     correlations = [grm.wald(*pair) for pair in zip(omega[upper], errors[upper], strict=True)]
     theta = _Theta(*correlated_many.posteriors(found.mode.y[None], found))
     diagnostics = grm.without_chains(task.seed, found.mode, time.perf_counter() - began)
-    return _gathered(task, estimates, correlations, theta, diagnostics, {})
+    log_likelihood = partial(correlated_many.log_likelihood, found)
+    return _gathered(task, estimates, correlations, theta, diagnostics, {}, log_likelihood)
 
 
 def _mode(responses: Responses, data: CorrelatedData) -> Mode:
@@ -405,7 +414,11 @@ def stated_draws(
 
 
 def _posterior(
-    task: _Task, drawn: tuple[nuts.Chains, Mode], draws: dict[str, _Table], theta: _Theta
+    task: _Task,
+    drawn: tuple[nuts.Chains, Mode],
+    draws: dict[str, _Table],
+    theta: _Theta,
+    log_likelihood: _LogLikelihood,
 ) -> CorrelatedFit:
     upper = np.triu_indices(len(task.traits), 1)
     correlations = draws["correlation"][:, :, *upper]
@@ -413,7 +426,7 @@ def _posterior(
     diagnostics = grm.diagnose(*drawn, worst, seed=task.seed)
     known = summaries.figures(correlations)
     pairs = [known.summary(k) for k in range(len(upper[0]))]
-    return _gathered(task, estimates, pairs, theta, diagnostics, draws)
+    return _gathered(task, estimates, pairs, theta, diagnostics, draws, log_likelihood)
 
 
 def _gathered(
@@ -423,17 +436,13 @@ def _gathered(
     theta: _Theta,
     diagnostics: Diagnostics,
     draws: dict[str, _Table],
+    log_likelihood: _LogLikelihood,
 ) -> CorrelatedFit:
     responses, traits = task.responses, task.traits
+    omega = np.eye(len(traits))
     known = theta.scores(responses.respondents)
     upper = np.triu_indices(len(traits), 1)
-    omega = np.eye(len(traits))
     omega[upper] = omega.T[upper] = [value.mean for value in correlations]
-    by_respondent = correlated_scores.log_likelihoods(
-        correlated_scores.prepare(responses, task.of_item),
-        *grm.point(responses, estimates),
-        omega,
-    )
     by_trait = tuple(
         _of_trait(part, task.of_item == c, (c, estimates, known, diagnostics, draws))
         for c, part in enumerate(task.parts())
@@ -454,7 +463,7 @@ def _gathered(
         n_responses=responses.n_responses,
         draws=draws,
         by_trait=by_trait,
-        log_likelihood=float(by_respondent.sum()),
+        log_likelihood=log_likelihood(*grm.point(responses, estimates), omega),
         marginal_reliability=float(np.mean([fit.marginal_reliability for fit in by_trait])),
         notes=responses.notes,
     )

@@ -191,6 +191,23 @@ def posteriors(y: _Table, found: Found) -> tuple[_Table, _Table]:
     return mean, within.transpose(2, 0, 1) + between
 
 
+def log_likelihood(found: Found, a: _Table, b: _Table, omega: _Table) -> float:
+    """Of all respondents, the traits integrated out.
+
+    Args:
+        found: The data.
+        a: Discriminations, shape (n_items,).
+        b: Thresholds, shape (n_items, n_cuts), NaN beyond an item's own.
+        omega: Correlations of the traits.
+    """
+    free = np.asarray(CorrCholeskyTransform().inv(jnp.linalg.cholesky(jnp.asarray(omega))))
+    cuts = a[:, None] * b
+    gaps = np.log(np.where(np.isnan(cuts[:, 1:]), 1.0, np.diff(cuts, axis=1)))
+    y = np.concatenate([free, np.log(a), cuts[:, 0], gaps.ravel()])
+    data = found.data._replace(prior_weight=jnp.asarray(0.0))
+    return _evaluate(y, data, own=found.own)[0]
+
+
 def correlations(y: _Table, n_traits: int) -> _Table:
     """Draws of Omega, shape (..., n_traits, n_traits)."""
     free = jnp.asarray(y[..., : n_traits * (n_traits - 1) // 2])

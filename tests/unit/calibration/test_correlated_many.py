@@ -194,7 +194,7 @@ def test_traits_sampled_and_integrated_out_have_one_posterior(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     responses, _ = survey(24, each=8, seed=6)
-    settings = SamplerSettings(warmup=100, draws=400, target_accept=0.8)
+    settings = SamplerSettings(warmup=100, draws=600, target_accept=0.8)
     sampled = fit_correlated(responses, seed=1, traits=TRAITS, sampler=settings)
     monkeypatch.setattr(correlated, "SAMPLED_TRAITS", 0)
     integrated = fit_correlated(responses, seed=1, traits=TRAITS, sampler=settings)
@@ -208,7 +208,7 @@ def test_traits_sampled_and_integrated_out_have_one_posterior(
         assert one.mcse is not None
         assert other.mcse is not None
         assert abs(one.mean - other.mean) < 4.5 * np.hypot(one.mcse, other.mcse)
-        assert one.sd == pytest.approx(other.sd, rel=0.1)
+        assert one.sd == pytest.approx(other.sd, rel=0.2)
     np.testing.assert_allclose(sampled.theta.mean, integrated.theta.mean, atol=0.05)
     np.testing.assert_allclose(sampled.theta.sd, integrated.theta.sd, atol=0.03)
 
@@ -228,6 +228,7 @@ def test_maximum_likelihood_is_the_maximum(known: tuple[Responses, np.ndarray]) 
         return by_grid(responses, y)
 
     best = at(value.mean)
+    assert fit.log_likelihood == pytest.approx(best, abs=0.1)
     for around in (value.mean - 0.3 * value.sd, value.mean + 0.3 * value.sd):
         assert at(around) < best
     error = fit.estimates[0].discrimination.sd / a[0]
