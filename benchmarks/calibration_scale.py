@@ -4,6 +4,7 @@
         [--draws 500] [--rscript Rscript] [--pymc-python PYTHON_WITH_PYMC] [--pymc-limit 900]
     python -m benchmarks.calibration_scale corpus [--personas 2000] [--families 10]
         [--nuts | --both] [--folder FOLDER]
+    python -m benchmarks.calibration_scale correlated survey|corpus [--respondents N | --personas N]
     python -m benchmarks.calibration_scale grow survey|corpus [--nuts] [--sizes N ...]
 
 `survey`: one answer per respondent and item; where `--rscript` is given, mirt fits the same
@@ -14,6 +15,9 @@ product's own query, which counts them there. All families are fitted one after 
 training process, with `--both` by maximum likelihood and then by NUTS from the same warehouse.
 `grow` runs several sizes (a tenth and the whole, unless told), each in a process of its own, and
 prints the exponent of the cost: of the second family for `corpus`, which compiles nothing.
+`correlated` fits traits with their correlations by NUTS at the defaults: the five scales of
+examples/bfi.csv (or its first respondents), or personas graded 600 times on each of six correlated
+constructs.
 
 Peak memory is the largest resident set of the process (of the worker that reads and of the
 training process, for `corpus`), JAX and its compiled programs included. Processor time of the
@@ -22,6 +26,7 @@ training process is read from /proc, so `corpus` needs Linux.
 
 import argparse
 import asyncio
+import csv
 import json
 import math
 import os
@@ -30,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -39,6 +45,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the training process ha
 import numpy as np  # after its setting
 
 if TYPE_CHECKING:
+    from calibration.data import Responses
     from calibration.results import Fit
     from infra.ports import Ports, Trainer
 
@@ -137,6 +144,75 @@ def by_pymc(options: argparse.Namespace, counts: np.ndarray) -> dict[str, Any]:
             return {"not_ended_in_seconds": options.pymc_limit}
     found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return found
+
+
+def bfi(respondents: int) -> tuple["Responses", list[str]]:
+    """The first respondents of examples/bfi.csv, and the trait of each item."""
+    import calibration  # noqa: PLC0415
+
+    folder = Path(__file__).parents[1] / "examples"
+    scales = tomllib.loads((folder / "bfi.toml").read_text())
+    with (folder / "bfi.csv").open(newline="") as file:
+        items, *rows = csv.reader(file)
+    missing = {"": "nan", "NA": "nan"}
+    table = [[float(missing.get(cell, cell)) for cell in row] for row in rows[:respondents]]
+    turned = [item for scale in scales.values() for item in scale.get("reversed", [])]
+    trait = {item: name for name, scale in scales.items() for item in scale["items"]}
+    responses = calibration.Responses.from_matrix("bfi", table, items=items, reversed_items=turned)
+    return responses, [trait[item] for item in items]
+
+
+def correlated_personas(personas: int, seed: int = 0) -> "Responses":
+    """Correlations of 0.5 to the power of the constructs' distance, five grades."""
+    import calibration  # noqa: PLC0415
+
+    rng = np.random.default_rng(seed)
+    place = np.arange(CONSTRUCTS)
+    omega = 0.5 ** np.abs(place[:, None] - place)
+    theta = rng.standard_normal((personas, CONSTRUCTS)) @ np.linalg.cholesky(omega).T
+    slopes = np.linspace(0.8, 2.0, CONSTRUCTS)[:, None]
+    above = 1 / (1 + np.exp(-slopes * (theta[:, :, None] - np.linspace(-1.6, 1.6, 4))))
+    ends = np.ones((personas, CONSTRUCTS, 1)), np.zeros((personas, CONSTRUCTS, 1))
+    p = -np.diff(np.concatenate([ends[0], above, ends[1]], 2))
+    counts = rng.multinomial(SESSIONS * TURNS, p)
+    who, item, grade = (axis.ravel() for axis in np.indices(counts.shape))
+    return calibration.Responses.from_columns(
+        "corpus",
+        np.char.zfill(who.astype(str), 6),
+        np.char.add("construct", item.astype(str)),
+        grade + 1,
+        count=counts.ravel(),
+    )
+
+
+def correlated(options: argparse.Namespace) -> dict[str, Any]:
+    import calibration  # noqa: PLC0415  # its own peak memory is measured
+
+    calibration.configure(host_devices=4, cache_dir=options.cache)
+    of_survey = options.of == "survey"
+    responses, traits = (
+        bfi(options.respondents) if of_survey else (correlated_personas(options.personas), None)
+    )
+    began, cpu = time.perf_counter(), time.process_time()
+    fit = calibration.fit_correlated(responses, seed=1, traits=traits)
+    d = fit.diagnostics
+    return {
+        "respondents": fit.n_respondents,
+        "traits": len(fit.traits),
+        "answers": fit.n_responses,
+        "wall_seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "sampling_seconds": round(d.sampling_seconds, 1),
+        "compile_seconds": round(d.compile_seconds, 1),
+        "peak_gib": peak_gib(),
+        "draws": d.draws,
+        "steps_mean": d.steps_mean,
+        "r_hat_max": round(d.r_hat_max or math.nan, 4),
+        "ess_bulk_min": round(d.ess_bulk_min or math.nan),
+        "ess_tail_min": round(d.ess_tail_min or math.nan),
+        "divergences": d.divergences,
+        "correlations": np.round(fit.correlation_mean, 3).tolist(),
+    }
 
 
 FILL = """
@@ -324,7 +400,7 @@ def grow(options: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["survey", "corpus", "grow", "fill"])
+    parser.add_argument("what", choices=["survey", "corpus", "correlated", "grow", "fill"])
     parser.add_argument("of", nargs="?", choices=["survey", "corpus"], default="survey")
     parser.add_argument("--respondents", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=20)
@@ -346,6 +422,8 @@ def main() -> None:
             line = survey(options)
         case "corpus":
             line = asyncio.run(corpus(options)) if options.path else filled_corpus(options)
+        case "correlated":
+            line = correlated(options)
         case "fill":
             fill(Path(options.path), options.personas, options.families)
             return

@@ -118,10 +118,11 @@ def _total_forward(seen: Array, data: OwnNodes) -> tuple[Array, tuple[Array, Own
 
 def _total_backward(residual: tuple[Array, OwnNodes], scale: Array) -> tuple[Array, OwnNodes]:
     slope, data = residual
-    return scale * slope, jax.tree.map(_no_slope, data)
+    return scale * slope, jax.tree.map(no_slope, data)
 
 
-def _no_slope(part: Array) -> Any:  # noqa: ANN401  # NumPy's array of JAX's dtype without slopes
+def no_slope(part: Array) -> Any:  # noqa: ANN401  # NumPy's array of JAX's dtype without slopes
+    """What a part of the data has for a slope."""
     if jnp.issubdtype(part.dtype, jnp.floating):
         return jnp.zeros_like(part)
     return np.zeros(part.shape, jax.dtypes.float0)
@@ -184,7 +185,7 @@ def lay_out(responses: Responses, data: MarginalData, y: _Table, scale: _Table) 
         y: The mode.
         scale: ``y + scale @ z`` with standard normal z is about the posterior.
     """
-    group = _respondents(responses)
+    group = group_of(responses)
     rest = without_patterns(data)
     at = seen_at(y, rest)[0]
     theta, share, _ = adaptive.integrated(at, group)
@@ -246,7 +247,8 @@ def _log_proposal(z: Array) -> Array:
     return jnp.logaddexp(narrow, jnp.log(_WIDE_SHARE / _WIDE) - 0.5 * (z / _WIDE) ** 2)
 
 
-def _respondents(responses: Responses) -> Group:
+def group_of(responses: Responses) -> Group:
+    """Respondents as columns, padded so that families of like size share programs."""
     counts = layout.cut_counts(responses)
     size = layout.padded_size(responses.n_respondents)
     above, below = (

@@ -1,11 +1,14 @@
 """The graded response model with correlated traits: theta_p ~ N(0, Omega), Omega ~ LKJ(2).
 
-For few respondents with many answers each, such as personas: every trait of every respondent is
-sampled, together with the items and the correlations.
+Which coordinates are sampled follows from the number of traits of all respondents together. Up to
+`SAMPLED_TRAITS` each is sampled with the items and the correlations. With more they are integrated
+out (`marginal_correlated`), and their posteriors worked out afterwards. The model is the same.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from calibration import (
     coordinates,
     correlated_density,
+    correlated_many,
     correlated_scores,
     grm,
     layout,
@@ -30,6 +34,8 @@ from calibration.results import (
     Diagnostics,
     Fit,
     ItemEstimate,
+    Method,
+    Phase,
     Priors,
     Progress,
     RespondentScores,
@@ -37,14 +43,17 @@ from calibration.results import (
     Summary,
 )
 
-MOST_TRAITS_OF_RESPONDENTS = 1000
-_DRAWS = 4000
+SAMPLED_TRAITS = 1000  # respondents times traits
+_DRAWS, _DRAWS_OF_MANY = 4000, 1000
+_DEPTH_OF_MANY = 3  # the posterior of the items is nearly normal: see decision 0029
+_SCORING_DRAWS = 200
 _ACCEPT = 0.9
 _SHORT = 16
 _FLATNESS = 0.5
 _RIDGE = 0.5
 
 _Table = NDArray[np.float64]
+_LogLikelihood = Callable[[_Table, _Table, _Table], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +75,12 @@ class CorrelatedFit:
         trait_of_item: Index of each item's trait, shape (n_items,).
         estimates: One per item, on the N(0, 1) scale of its trait.
         theta: Respondents' scores, `mean` and `sd` of shape (n_respondents, n_traits).
+        theta_covariance: Of a respondent's traits, shape (n_respondents, n_traits, n_traits).
         correlations: One per two traits.
         diagnostics: Worst figures over everything that was drawn.
-        draws: As in `Fit`, with ``theta`` (chains, draws, n_respondents, n_traits) and
-            ``correlation`` (chains, draws, n_traits, n_traits).
+        draws: As in `Fit`, with ``correlation`` (chains, draws, n_traits, n_traits), and ``theta``
+            (chains, draws, n_respondents, n_traits) where it was sampled. Empty for maximum
+            likelihood.
         by_trait: A fit of each trait's items, as `calibration.fit` gives one: with its artefact,
             gates and curves. Its figures of the chains are those of all traits together.
         log_likelihood: Of the responses with all traits integrated out, at the estimates.
@@ -81,6 +92,7 @@ class CorrelatedFit:
     trait_of_item: tuple[int, ...]
     estimates: tuple[ItemEstimate, ...]
     theta: RespondentScores
+    theta_covariance: _Table
     correlations: tuple[Correlation, ...]
     diagnostics: Diagnostics
     n_respondents: int
@@ -94,8 +106,43 @@ class CorrelatedFit:
     @property
     def correlation_mean(self) -> _Table:
         """Posterior means of the correlations, shape (n_traits, n_traits)."""
-        mean: _Table = self.draws["correlation"].mean((0, 1))
+        n_traits = len(self.traits)
+        mean = np.eye(n_traits)
+        upper = np.triu_indices(n_traits, 1)
+        mean[upper] = mean.T[upper] = [pair.value.mean for pair in self.correlations]
         return mean
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    responses: Responses
+    traits: tuple[str, ...]
+    of_item: NDArray[np.int64]
+    seed: int
+    tell: Callable[[Progress], None]
+
+    def found(self, mode: Mode) -> None:
+        """Tell that the mode was found."""
+        family = self.responses.family
+        self.tell(Progress(family, "mode", mode.iterations, mode.iterations))
+
+    def tell_of_chains(self, phase: Phase, *done: int) -> None:
+        self.tell(Progress(self.responses.family, phase, *done))
+
+    def parts(self) -> tuple[Responses, ...]:
+        return parts_of(self.responses, self.traits, self.of_item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Theta:
+    """Posteriors of the traits, mean (n, n_traits) and covariance (n, n_traits, n_traits)."""
+
+    mean: _Table
+    covariance: _Table
+
+    def scores(self, respondents: tuple[str, ...]) -> RespondentScores:
+        sd = np.sqrt(np.einsum("ntt->nt", self.covariance))
+        return RespondentScores(respondents, self.mean, sd)
 
 
 def fit_correlated(
@@ -104,6 +151,7 @@ def fit_correlated(
     seed: int,
     traits: Sequence[str] | None = None,
     sampler: SamplerSettings | None = None,
+    method: Method = "nuts",
     progress: Callable[[Progress], None] | None = None,
 ) -> CorrelatedFit:
     """Calibrate traits together with their correlations.
@@ -111,37 +159,40 @@ def fit_correlated(
     The same seed, settings and platform give the same numbers.
 
     Args:
-        responses: The data; n_respondents times traits at most 1,000.
-        seed: Of the chains, 0 to 2**63 - 1.
+        responses: The data.
+        seed: Of the chains, 0 to 2**63 - 1; not used by ``"mml"``.
         traits: Name of each item's trait, shape (n_items,); without it each item is a trait of
             its own, which needs several answers per respondent and item.
-        sampler: How NUTS is run; 4,000 draws at a target of 0.9 without it. Half of
-            ``warmup`` goes before, half after 400 draws that only serve to scale the coordinates.
+        sampler: How NUTS is run. Up to 1,000 respondents times traits, 4,000 draws at a target of
+            0.9 without it, and half of ``warmup`` goes before, half after 400 draws that only
+            serve to scale the coordinates; beyond, 1,000 draws at 0.85 and
+            trees of at most three doublings. Not used by ``"mml"``.
+        method: ``"nuts"`` for the posterior, ``"mml"`` for marginal maximum likelihood with
+            standard errors from the observed information.
         progress: Told how far it is.
 
     Raises:
         NotConvergedError: No mode was found.
-        SettingError: A seed out of range, fewer than two traits, or too many to sample.
+        SettingError: A seed out of range, an unknown method, or fewer than two traits.
         ShapeError: Not one trait per item, or fewer than three respondents.
         TooFewItemsError: A trait of one item that nobody answered twice.
     """
     if not 0 <= seed < 2**63:
         raise SettingError(f"seed = {seed}: give 0 to 2**63 - 1")
-    names, of_item = _traits_of(responses, traits)
-    data = correlated_data(responses, of_item)
-    given = sampler or SamplerSettings()
-    settings = replace(
-        given,
-        draws=given.draws or _DRAWS,
-        target_accept=given.target_accept or _ACCEPT,
-    )
-    tell = progress or (lambda _: None)
-    tell(Progress(responses.family, "mode", 0, 0))
-    mode = _mode(responses, data)
-    tell(Progress(responses.family, "mode", mode.iterations, mode.iterations))
-    chains = _chains(mode, data, seed, settings, _to(tell, responses.family))
-    draws = stated_draws(responses, chains.y, data, seed)
-    return _result(responses, names, of_item, (chains, mode, seed), draws)
+    if method not in ("nuts", "mml"):
+        raise SettingError(f"method = {method!r}: give 'nuts' or 'mml'")
+    task = _Task(responses, *traits_of(responses, traits), seed, progress or (lambda _: None))
+    settings = sampler or SamplerSettings()
+    task.tell(Progress(responses.family, "mode", 0, 0))
+    try:
+        if method == "mml":
+            return _maximum_likelihood(task)
+        if responses.n_respondents * len(task.traits) > SAMPLED_TRAITS:
+            return _integrated(task, settings)
+        return _sampled(task, settings)
+    except NotConvergedError as error:
+        known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
+        raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
 
 
 def correlated_data(responses: Responses, of_item: NDArray[np.int64]) -> CorrelatedData:
@@ -168,9 +219,17 @@ def correlated_data(responses: Responses, of_item: NDArray[np.int64]) -> Correla
     return CorrelatedData(*map(jnp.asarray, parts))
 
 
-def _traits_of(
+def parts_of(
+    responses: Responses, traits: Sequence[str], of_item: NDArray[np.int64]
+) -> tuple[Responses, ...]:
+    """The responses to each trait's items."""
+    return tuple(responses.of_items(of_item == c, name) for c, name in enumerate(traits))
+
+
+def traits_of(
     responses: Responses, traits: Sequence[str] | None
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Names of the traits, and the index of each item's; refuses what cannot be correlated."""
     labels = list(responses.items if traits is None else traits)
     if len(labels) != len(responses.items):
         raise ShapeError(
@@ -186,11 +245,6 @@ def _traits_of(
         )
     if n < 3:
         raise ShapeError(f"{responses.family}: {n} respondents: correlations need 3 or more")
-    if n * len(names) > MOST_TRAITS_OF_RESPONDENTS:
-        raise SettingError(
-            f"{responses.family}: {n} respondents times {len(names)} traits are more than "
-            f"{MOST_TRAITS_OF_RESPONDENTS}: fit each trait by calibration.fit, or fewer respondents"
-        )
     of_item = np.array([names.index(label) for label in labels])
     for c, name in enumerate(names):
         answers = responses.counts[:, of_item == c].sum((1, 2))
@@ -202,8 +256,81 @@ def _traits_of(
     return names, of_item
 
 
-def _to(tell: Callable[[Progress], None], family: str) -> nuts.Tell:
-    return lambda phase, *done: tell(Progress(family, phase, *done))
+def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
+    """Every trait of every respondent is sampled."""
+    responses = task.responses
+    data = correlated_data(responses, task.of_item)
+    settings = replace(
+        settings,
+        draws=settings.draws or _DRAWS,
+        target_accept=settings.target_accept or _ACCEPT,
+    )
+    mode = _mode(responses, data)
+    task.found(mode)
+    chains = _chains(mode, data, task.seed, settings, task.tell_of_chains)
+    draws = stated_draws(responses, chains.y, data, task.seed)
+    theta = draws["theta"]
+    flat = theta.reshape(-1, *theta.shape[2:])
+    mean = flat.mean(0)
+    covariance = np.einsum("dns,dnt->nst", flat - mean, flat - mean) / len(flat)
+    answers = correlated_scores.prepare(responses, task.of_item)
+
+    def log_likelihood(*at: _Table) -> float:
+        return float(correlated_scores.log_likelihoods(answers, *at).sum())
+
+    return _posterior(task, (chains, mode), draws, _Theta(mean, covariance), log_likelihood)
+
+
+def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
+    """The traits are integrated out."""
+    responses = task.responses
+    found = correlated_many.find(responses, task.parts(), prior_weight=1.0)
+    task.found(found.mode)
+    log_density, data = correlated_many.to_sample(found, responses)
+    mode = found.mode
+    chains = nuts.sample(
+        log_density,
+        nuts.Whitened(jnp.asarray(mode.y), jnp.asarray(nuts.whitening(mode.hessian)), data),
+        seed=task.seed,
+        settings=replace(
+            settings,
+            draws=settings.draws or _DRAWS_OF_MANY,
+            max_tree_depth=settings.max_tree_depth or _DEPTH_OF_MANY,
+        ),
+        tell=task.tell_of_chains,
+    )
+    used = np.asarray(data.used)
+    log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
+    rng = np.random.default_rng((task.seed, responses.n_responses))
+    mean, sd = coordinates.draw_population(log_a, rng, Priors())
+    draws = {
+        "discrimination": np.exp(log_a),
+        "thresholds": coordinates.thresholds_of(log_a, lowest, gaps, used),
+        "log_discrimination_mean": mean,
+        "log_discrimination_sd": sd,
+        "correlation": correlated_many.correlations(chains.y, len(task.traits)),
+    }
+    flat = chains.y.reshape(-1, mode.y.size)
+    thin = np.linspace(0, len(flat) - 1, min(_SCORING_DRAWS, len(flat))).astype(int)
+    theta = _Theta(*correlated_many.posteriors(flat[thin], found))
+    log_likelihood = partial(correlated_many.log_likelihood, found)
+    return _posterior(task, (chains, mode), draws, theta, log_likelihood)
+
+
+def _maximum_likelihood(task: _Task) -> CorrelatedFit:
+    began = time.perf_counter()
+    found = correlated_many.find(task.responses, task.parts(), prior_weight=0.0)
+    task.found(found.mode)
+    estimates = grm.wald_estimates(
+        task.responses, correlated_many.items_of(found), np.asarray(found.data.used)
+    )
+    omega, errors = correlated_many.correlation_errors(found)
+    upper = np.triu_indices(len(task.traits), 1)
+    correlations = [grm.wald(*pair) for pair in zip(omega[upper], errors[upper], strict=True)]
+    theta = _Theta(*correlated_many.posteriors(found.mode.y[None], found))
+    diagnostics = grm.without_chains(task.seed, found.mode, time.perf_counter() - began)
+    log_likelihood = partial(correlated_many.log_likelihood, found)
+    return _gathered(task, estimates, correlations, theta, diagnostics, {}, log_likelihood)
 
 
 def _mode(responses: Responses, data: CorrelatedData) -> Mode:
@@ -216,11 +343,7 @@ def _mode(responses: Responses, data: CorrelatedData) -> Mode:
             coordinates.from_lowest_to_middle(grm.start_items(responses), np.asarray(data.used)),
         ]
     )
-    try:
-        return find_centre(correlated_density.log_density, start, data)
-    except NotConvergedError as error:
-        known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
-        raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
+    return find_centre(correlated_density.log_density, start, data)
 
 
 def _chains(
@@ -291,87 +414,90 @@ def stated_draws(
     }
 
 
-def _result(
-    responses: Responses,
-    traits: tuple[str, ...],
-    of_item: NDArray[np.int64],
-    drawn: tuple[nuts.Chains, Mode, int],
+def _posterior(
+    task: _Task,
+    drawn: tuple[nuts.Chains, Mode],
     draws: dict[str, _Table],
+    theta: _Theta,
+    log_likelihood: _LogLikelihood,
 ) -> CorrelatedFit:
-    upper = np.triu_indices(len(traits), 1)
+    upper = np.triu_indices(len(task.traits), 1)
     correlations = draws["correlation"][:, :, *upper]
-    estimates, worst = grm.estimate_items(responses, {**draws, "correlation": correlations})
-    chains, mode, seed = drawn
-    diagnostics = grm.diagnose(chains, mode, worst, seed=seed)
+    estimates, worst = grm.estimate_items(task.responses, {**draws, "correlation": correlations})
+    diagnostics = grm.diagnose(*drawn, worst, seed=task.seed)
     known = summaries.figures(correlations)
-    theta = draws["theta"]
+    pairs = [known.summary(k) for k in range(len(upper[0]))]
+    return _gathered(task, estimates, pairs, theta, diagnostics, draws, log_likelihood)
+
+
+def _gathered(
+    task: _Task,
+    estimates: tuple[ItemEstimate, ...],
+    correlations: list[Summary],
+    theta: _Theta,
+    diagnostics: Diagnostics,
+    draws: dict[str, _Table],
+    log_likelihood: _LogLikelihood,
+) -> CorrelatedFit:
+    responses, traits = task.responses, task.traits
+    omega = np.eye(len(traits))
+    known = theta.scores(responses.respondents)
+    upper = np.triu_indices(len(traits), 1)
+    omega[upper] = omega.T[upper] = [value.mean for value in correlations]
     by_trait = tuple(
-        _of_trait(responses, name, of_item == c, (c, estimates, diagnostics, draws))
-        for c, name in enumerate(traits)
-    )
-    by_respondent = correlated_scores.log_likelihoods(
-        correlated_scores.prepare(responses, of_item),
-        *grm.point(responses, estimates),
-        draws["correlation"].mean((0, 1)),
+        _of_trait(part, task.of_item == c, (c, estimates, known, diagnostics, draws))
+        for c, part in enumerate(task.parts())
     )
     return CorrelatedFit(
         family=responses.family,
         traits=traits,
-        trait_of_item=tuple(of_item.tolist()),
+        trait_of_item=tuple(task.of_item.tolist()),
         estimates=estimates,
-        theta=RespondentScores(responses.respondents, theta.mean((0, 1)), theta.std((0, 1))),
+        theta=known,
+        theta_covariance=theta.covariance,
         correlations=tuple(
-            Correlation(traits[i], traits[j], known.summary(k))
-            for k, (i, j) in enumerate(zip(*upper, strict=True))
+            Correlation(traits[i], traits[j], value)
+            for i, j, value in zip(*upper, correlations, strict=True)
         ),
         diagnostics=diagnostics,
         n_respondents=responses.n_respondents,
         n_responses=responses.n_responses,
         draws=draws,
         by_trait=by_trait,
-        log_likelihood=float(by_respondent.sum()),
+        log_likelihood=log_likelihood(*grm.point(responses, estimates), omega),
         marginal_reliability=float(np.mean([fit.marginal_reliability for fit in by_trait])),
         notes=responses.notes,
     )
 
 
 def _of_trait(
-    responses: Responses,
-    name: str,
+    part: Responses,
     mine: NDArray[np.bool_],
-    known: tuple[int, tuple[ItemEstimate, ...], Diagnostics, dict[str, _Table]],
+    known: tuple[int, tuple[ItemEstimate, ...], RespondentScores, Diagnostics, dict[str, _Table]],
 ) -> Fit:
-    c, estimates, diagnostics, draws = known
+    c, estimates, theta, diagnostics, draws = known
     own = tuple(estimate for estimate, kept in zip(estimates, mine, strict=True) if kept)
-    n_cuts = max(len(estimate.thresholds) for estimate in own)
     own_draws = {
-        "discrimination": draws["discrimination"][:, :, mine],
-        "thresholds": draws["thresholds"][:, :, mine, :n_cuts],
-        "log_discrimination_mean": draws["log_discrimination_mean"],
-        "log_discrimination_sd": draws["log_discrimination_sd"],
-        "theta": draws["theta"][:, :, :, c],
+        name: values
+        for name, values in draws.items()
+        if name in ("log_discrimination_mean", "log_discrimination_sd")
     }
-    theta = own_draws["theta"]
-    scores_of_trait = RespondentScores(responses.respondents, theta.mean((0, 1)), theta.std((0, 1)))
-    counts = responses.counts[:, mine]
-    part = Responses(
-        name,
-        tuple(estimate.item for estimate in own),
-        tuple(estimate.categories for estimate in own),
-        counts[:, :, : n_cuts + 1],
-        responses.respondents,
-        responses.groups,
-        responses.notes,
-    )
+    if draws:
+        n_cuts = part.counts.shape[2] - 1
+        own_draws["discrimination"] = draws["discrimination"][:, :, mine]
+        own_draws["thresholds"] = draws["thresholds"][:, :, mine, :n_cuts]
+    if "theta" in draws:
+        own_draws["theta"] = draws["theta"][:, :, :, c]
+    mean, sd = theta.mean[:, c], theta.sd[:, c]
     return Fit(
-        family=name,
+        family=part.family,
         estimates=own,
-        theta=scores_of_trait,
+        theta=RespondentScores(part.respondents, mean, sd),
         diagnostics=diagnostics,
-        n_respondents=responses.n_respondents,
+        n_respondents=part.n_respondents,
         n_responses=part.n_responses,
         log_likelihood=float(scores.integrate(part, *grm.point(part, own)).log_likelihood.sum()),
-        marginal_reliability=scores.marginal_reliability(scores_of_trait.mean, scores_of_trait.sd),
+        marginal_reliability=scores.marginal_reliability(mean, sd),
         draws=own_draws,
-        notes=responses.notes,
+        notes=part.notes,
     )

@@ -125,7 +125,9 @@ def log_density(y: Array, data: CorrelatedData) -> Array:
     return (
         density.answers(eta, data.above, data.both)
         + density.between_cuts(at.known, data.middle, data.used)
-        + density.log_prior(stated_items(at, data), data.used, _priors(data))
+        + density.log_prior(
+            stated_items(at, data), data.used, density.tabulate(Priors(), len(data.used))
+        )
         + density.unused_gaps(at.known, data.used)
         + _traits(at, data)
     )
@@ -136,10 +138,6 @@ def stated_items(at: Parameters, data: CorrelatedData) -> density.Items:
     log_a = at.known.log_a - data.loads @ at.log_scale
     lowest = at.known.lowest + (data.loads @ at.shift) * jnp.exp(at.known.log_a)
     return density.Items(log_a, lowest, at.known.log_gap)
-
-
-def _priors(data: CorrelatedData) -> density.PriorTable:
-    return density.tabulate(Priors(), data.used.shape[0])
 
 
 def _traits(at: Parameters, data: CorrelatedData) -> Array:

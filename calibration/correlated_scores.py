@@ -107,6 +107,10 @@ def composite_scores(fit: "CorrelatedFit") -> RespondentScores:
     Omega's entries as its variance, so that the score is N(0, 1) in the population, as one
     trait's is.
     """
+    if "theta" not in fit.draws:
+        spread = float(np.sqrt(fit.correlation_mean.mean()))
+        sd = np.sqrt(fit.theta_covariance.mean((1, 2)))
+        return RespondentScores(fit.theta.respondents, fit.theta.mean.mean(1) / spread, sd / spread)
     unit = np.sqrt(fit.draws["correlation"].mean((-1, -2)))
     drawn = fit.draws["theta"].mean(-1) / unit[..., None]
     return RespondentScores(fit.theta.respondents, drawn.mean((0, 1)), drawn.std((0, 1)))

@@ -261,33 +261,39 @@ def _sample_narrow(responses: Responses, asked: _Asked) -> _Draws:
 def _maximum_likelihood(responses: Responses, seed: int, report: _Report) -> Fit:
     began = time.perf_counter()
     data, mode = _marginal_mode(responses, report, prior_weight=0.0)
-    used = np.asarray(data.used)
-    log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
-    errors = _standard_errors(mode, used)
-    cuts = coordinates.thresholds_of(log_a, lowest, gaps, used)
-    estimates = tuple(
-        ItemEstimate(
-            item,
-            observed,
-            _used(responses, j),
-            _wald(np.exp(log_a[j]), errors[0][j]),
-            tuple(_wald(cuts[j, k], errors[1][j, k]) for k in range(len(observed) - 1)),
-        )
-        for j, (item, observed) in enumerate(
-            zip(responses.items, responses.categories, strict=True)
-        )
-    )
-    at = scores.integrate(responses, np.exp(log_a), cuts)
+    estimates = wald_estimates(responses, mode, np.asarray(data.used))
+    at = scores.integrate(responses, *point(responses, estimates))
     return Fit(
         family=responses.family,
         estimates=estimates,
         theta=RespondentScores(responses.respondents, at.mean, at.sd),
-        diagnostics=_without_chains(seed, mode, time.perf_counter() - began),
+        diagnostics=without_chains(seed, mode, time.perf_counter() - began),
         n_respondents=responses.n_respondents,
         n_responses=responses.n_responses,
         log_likelihood=float(at.log_likelihood.sum()),
         marginal_reliability=scores.marginal_reliability(at.mean, at.sd),
         notes=responses.notes,
+    )
+
+
+def wald_estimates(
+    responses: Responses, mode: Mode, used: NDArray[np.bool_]
+) -> tuple[ItemEstimate, ...]:
+    """Estimates of a and b, with standard errors from the observed information."""
+    log_a, lowest, gaps = coordinates.unpack_items(mode.y, *used.shape)
+    errors = _standard_errors(mode, used)
+    cuts = coordinates.thresholds_of(log_a, lowest, gaps, used)
+    return tuple(
+        ItemEstimate(
+            item,
+            observed,
+            _used(responses, j),
+            wald(np.exp(log_a[j]), errors[0][j]),
+            tuple(wald(cuts[j, k], errors[1][j, k]) for k in range(len(observed) - 1)),
+        )
+        for j, (item, observed) in enumerate(
+            zip(responses.items, responses.categories, strict=True)
+        )
     )
 
 
@@ -533,7 +539,8 @@ def _standard_errors(
     return np.exp(log_a) * np.sqrt(np.diag(covariance)[:n_items]), errors
 
 
-def _wald(estimate: float, error: float) -> Summary:
+def wald(estimate: float, error: float) -> Summary:
+    """An estimate with its standard error and Wald's interval."""
     return Summary(
         float(estimate),
         float(error),
@@ -541,7 +548,8 @@ def _wald(estimate: float, error: float) -> Summary:
     )
 
 
-def _without_chains(seed: int, mode: Mode, seconds: float) -> Diagnostics:
+def without_chains(seed: int, mode: Mode, seconds: float) -> Diagnostics:
+    """What a search for the maximum says of itself."""
     return Diagnostics(
         method="mml",
         seed=seed,

@@ -25,7 +25,6 @@ def as_structured(asked: Parameters) -> Parameters:
         )
     for family in asked.families:
         _refuse_few(family, asked)
-        _refuse_many(family, asked.corpus.personas)
     return asked
 
 
@@ -53,15 +52,4 @@ def _refuse_few(family: Family, asked: Parameters) -> None:
         raise ParametersError(
             f"{asked.corpus.personas} respondents: correlations need {FEWEST_RESPONDENTS} or more: "
             f"add respondents, {_WAY_OUT}"
-        )
-
-
-def _refuse_many(family: Family, respondents: int) -> None:
-    from calibration.correlated import MOST_TRAITS_OF_RESPONDENTS  # noqa: PLC0415 - loads JAX
-
-    traits = len(set(family.trait_of_item.values()))
-    if respondents * traits > MOST_TRAITS_OF_RESPONDENTS:
-        raise ParametersError(
-            f"family {family.family}: {respondents} respondents times {traits} traits are more "
-            f"than {MOST_TRAITS_OF_RESPONDENTS}: give fewer respondents or traits, {_WAY_OUT}"
         )

@@ -176,8 +176,6 @@ def test_what_cannot_be_correlated_is_refused_by_name(
         fit_correlated(responses, seed=0, traits=("a",) * 4)
     with pytest.raises(ShapeError, match="2 respondents: correlations need 3"):
         fit_correlated(answers(2, 30)[0], seed=0)
-    with pytest.raises(SettingError, match="400 respondents times 3 traits are more than 1000"):
-        fit_correlated(answers(400, 1)[0], seed=0, traits=TRAITS)
     with pytest.raises(TooFewItemsError, match="trait ideas: one answer per respondent"):
         fit_correlated(answers(300, 1)[0], seed=0, traits=TRAITS)
 

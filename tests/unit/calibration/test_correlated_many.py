@@ -1,0 +1,264 @@
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from calibration import correlated, correlated_many, correlated_scores, density
+from calibration import marginal_correlated as marginal
+from calibration.artefact import GrmArtefact
+from calibration.correlated import CorrelatedFit, fit_correlated
+from calibration.data import Responses
+from calibration.errors import NotConvergedError, SettingError
+from calibration.results import Priors, SamplerSettings
+
+ITEMS = ("a1", "a2", "a3", "b1", "b2")
+TRAITS = ("a", "a", "a", "b", "b")
+OF_ITEM = np.array([0, 0, 0, 1, 1])
+SHORT = SamplerSettings(chains=4, warmup=150, draws=300)
+GRID = np.linspace(-6, 6, 121)
+
+
+def survey(
+    n: int, *, slope: float = 1.5, rho: float = 0.6, each: int = 1, seed: int = 0
+) -> tuple[Responses, np.ndarray]:
+    """Two traits, three items and two, three categories; every seventh answer is missing."""
+    rng = np.random.default_rng(seed)
+    theta = rng.standard_normal((n, 2)) @ np.linalg.cholesky([[1, rho], [rho, 1]]).T
+    eta = slope * theta[:, OF_ITEM, None] + rng.logistic(size=(n, 5, each))
+    grades = np.digitize(eta, [-0.8, 0.9])
+    who, item, _ = (axis.ravel() for axis in np.indices(grades.shape))
+    kept = rng.random(who.size) > 1 / 7
+    names = np.char.zfill(who[kept].astype(str), 5)
+    found = Responses.from_columns(
+        "f", names, np.array(ITEMS)[item[kept]], grades.ravel()[kept], items=ITEMS
+    )
+    return found, theta[np.unique(who[kept])]
+
+
+def laid_out(responses: Responses, *, prior_weight: float) -> correlated_many.Found:
+    parts = correlated.parts_of(responses, ("a", "b"), OF_ITEM)
+    return correlated_many.find(responses, parts, prior_weight=prior_weight)
+
+
+STATED = density.tabulate(Priors(), 5)
+
+
+def by_grid(responses: Responses, y: np.ndarray) -> float:
+    """Log-likelihood, both traits integrated out on a grid of all pairs of nodes."""
+    rho, a, cuts = np.tanh(y[0]), np.exp(y[1:6]), y[6:11, None] + [0, 1] * np.exp(y[11:16, None])
+    eta = a[:, None, None] * GRID - cuts[:, :, None]
+    above = special.expit(np.stack([np.full_like(eta[:, 0], np.inf), *eta.swapaxes(0, 1)]))
+    above = np.concatenate([above, np.zeros((1, *above.shape[1:]))])
+    table = np.log(-np.diff(above, axis=0))
+    of_item = np.einsum("njk,kjq->njq", responses.counts, table)
+    first, second = of_item[:, :3].sum(1), of_item[:, 3:].sum(1)
+    pairs = np.stack(np.meshgrid(GRID, GRID, indexing="ij"), -1)
+    weight = stats.multivariate_normal(np.zeros(2), [[1, rho], [rho, 1]]).logpdf(pairs)
+    joint = first[:, :, None] + second[:, None] + weight
+    step = GRID[1] - GRID[0]
+    return float(special.logsumexp(joint, axis=(1, 2)).sum() + 2 * len(joint) * np.log(step))
+
+
+def prior(y: np.ndarray) -> float:
+    """The stated prior by SciPy, changes of coordinates included."""
+    rho, log_a, gap = np.tanh(y[0]), y[1:6], np.exp(y[11:16])
+    cuts = np.stack([y[6:11], y[6:11] + gap])
+    total = np.log(1 - rho**2) + np.log(1 - rho**2)  # LKJ(2); rho by its inverse tanh
+    total += stats.norm(0, 5).logpdf(cuts).sum() + y[11:16].sum()
+    return float(total + density.hierarchical_log_prior(jnp.asarray(log_a), STATED))
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Responses, correlated_many.Found]:
+    responses, _ = survey(60, seed=1)
+    return responses, laid_out(responses, prior_weight=1.0)
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[Responses, np.ndarray]:
+    return survey(700, seed=2)
+
+
+@pytest.fixture(scope="module")
+def fitted(known: tuple[Responses, np.ndarray]) -> CorrelatedFit:
+    return fit_correlated(known[0], seed=3, traits=TRAITS, sampler=SHORT)
+
+
+def nearby(found: correlated_many.Found, scale: float, seed: int) -> np.ndarray:
+    away = np.random.default_rng(seed).standard_normal(found.mode.y.size)
+    return np.asarray(found.mode.y + scale * away)
+
+
+def test_the_density_is_the_stated_models(
+    small: tuple[Responses, correlated_many.Found],
+) -> None:
+    """Prior by SciPy, the integral over both traits by a grid."""
+    responses, found = small
+    first, second = (nearby(found, 0.3, seed) for seed in (1, 2))
+    log_density = jax.jit(marginal.on_shared_nodes)
+    told = float(log_density(first, found.data)) - float(log_density(second, found.data))
+    by_hand = [by_grid(responses, y) + prior(y) for y in (first, second)]
+    assert told == pytest.approx(by_hand[0] - by_hand[1], abs=0.005)
+
+
+def test_steep_items_of_nearly_equal_traits_are_integrated_exactly() -> None:
+    """Normal functions alone are off by more than ten times that, the cumulants left out."""
+    responses, _ = survey(300, slope=3.0, rho=0.9, seed=4)
+    found = laid_out(responses, prior_weight=0.0)
+    value = float(jax.jit(marginal.on_shared_nodes)(found.mode.y, found.data))
+    assert value == pytest.approx(by_grid(responses, found.mode.y), abs=0.15)
+
+
+def test_nodes_of_their_own_give_the_same_integral() -> None:
+    responses, _ = survey(40, each=20, seed=5)
+    found = laid_out(responses, prior_weight=1.0)
+    assert not found.own
+    nodes, log_weight = correlated_many.adaptive.hermite(9)
+    own = found.data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
+    for seed in range(2):
+        y = nearby(found, 0.1, seed)
+        shared = float(jax.jit(marginal.on_shared_nodes)(y, found.data))
+        assert float(jax.jit(marginal.on_own_nodes)(y, own)) == pytest.approx(shared, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["on_shared_nodes", "on_own_nodes"])
+def test_the_slope_is_that_of_the_density(name: str) -> None:
+    responses, _ = survey(40, each=20, seed=5)
+    found = laid_out(responses, prior_weight=1.0)
+    data = found.data
+    if name == "on_own_nodes":
+        nodes, log_weight = correlated_many.adaptive.hermite(9)
+        data = data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
+    log_density: Callable[..., jax.Array] = jax.jit(getattr(marginal, name))
+    y = nearby(found, 0.1, 7)
+    slope = np.asarray(jax.jit(jax.grad(getattr(marginal, name)))(y, data))
+    steps = 1e-4 * np.eye(y.size)
+    by_difference = [
+        (float(log_density(y + step, data)) - float(log_density(y - step, data))) / 2e-4
+        for step in steps
+    ]
+    np.testing.assert_allclose(slope, by_difference, atol=0.02)
+
+
+def test_the_chains_passes_and_digits_are_enough(
+    small: tuple[Responses, correlated_many.Found],
+) -> None:
+    responses, found = small
+    log_density, light = correlated_many.to_sample(found, responses)
+    assert light.above.dtype == jnp.float32
+    told = jax.jit(log_density)
+    scale = np.linalg.inv(np.linalg.cholesky(-found.mode.hessian)).T
+    for seed in range(3):
+        y = found.mode.y + scale @ np.random.default_rng(seed).standard_normal(scale.shape[0])
+        assert float(told(y, light)) == pytest.approx(float(told(y, found.data)), abs=0.005)
+
+
+def test_many_respondents_are_sampled_well_and_found_again(
+    known: tuple[Responses, np.ndarray], fitted: CorrelatedFit
+) -> None:
+    d = fitted.diagnostics
+    assert d.divergences == 0
+    assert d.r_hat_max is not None
+    assert d.r_hat_max < 1.02
+    assert d.ess_tail_min is not None
+    assert d.ess_tail_min > 300
+    assert "theta" not in fitted.draws
+    told = [(fitted.correlations[0].value, 0.6)]
+    told += [(estimate.discrimination, 1.5) for estimate in fitted.estimates]
+    for value, true in told:
+        assert abs(value.mean - true) < 3.5 * value.sd
+    error = (fitted.theta.mean - known[1]) / fitted.theta.sd
+    assert 0.92 < np.sqrt((error**2).mean()) < 1.08
+    variances = np.einsum("ntt->nt", fitted.theta_covariance)
+    np.testing.assert_allclose(np.sqrt(variances), fitted.theta.sd)
+    composite = correlated_scores.composite_scores(fitted)
+    assert composite.mean.std() ** 2 + (composite.sd**2).mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_each_trait_is_a_fit_with_an_artefact(fitted: CorrelatedFit) -> None:
+    assert [fit.items for fit in fitted.by_trait] == [ITEMS[:3], ITEMS[3:]]
+    for fit in fitted.by_trait:
+        kept = GrmArtefact.from_fit(fit)
+        assert GrmArtefact.from_json(kept.to_json()) == kept
+        assert "theta" not in fit.draws
+
+
+def test_the_same_seed_gives_the_same_correlations(
+    known: tuple[Responses, np.ndarray], fitted: CorrelatedFit
+) -> None:
+    again = fit_correlated(known[0], seed=3, traits=TRAITS, sampler=SHORT)
+    assert again.correlations == fitted.correlations
+
+
+def test_traits_sampled_and_integrated_out_have_one_posterior(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    responses, _ = survey(24, each=8, seed=6)
+    settings = SamplerSettings(warmup=100, draws=600, target_accept=0.8)
+    sampled = fit_correlated(responses, seed=1, traits=TRAITS, sampler=settings)
+    monkeypatch.setattr(correlated, "SAMPLED_TRAITS", 0)
+    integrated = fit_correlated(responses, seed=1, traits=TRAITS, sampler=settings)
+    assert "theta" in sampled.draws
+    assert "theta" not in integrated.draws
+    pairs = [(sampled.correlations[0].value, integrated.correlations[0].value)]
+    for first, second in zip(sampled.estimates, integrated.estimates, strict=True):
+        pairs.append((first.discrimination, second.discrimination))
+        pairs += zip(first.thresholds, second.thresholds, strict=True)
+    for one, other in pairs:
+        assert one.mcse is not None
+        assert other.mcse is not None
+        assert abs(one.mean - other.mean) < 4.5 * np.hypot(one.mcse, other.mcse)
+        assert one.sd == pytest.approx(other.sd, rel=0.2)
+    np.testing.assert_allclose(sampled.theta.mean, integrated.theta.mean, atol=0.05)
+    np.testing.assert_allclose(sampled.theta.sd, integrated.theta.sd, atol=0.03)
+
+
+def test_maximum_likelihood_is_the_maximum(known: tuple[Responses, np.ndarray]) -> None:
+    responses = known[0]
+    fit = fit_correlated(responses, seed=0, traits=TRAITS, method="mml")
+    assert fit.draws == {}
+    value = fit.correlations[0].value
+    a = np.array([estimate.discrimination.mean for estimate in fit.estimates])
+    cuts = a[:, None] * [[s.mean for s in estimate.thresholds] for estimate in fit.estimates]
+    items = np.concatenate([np.log(a), cuts[:, 0], np.log(np.diff(cuts, axis=1)[:, 0])])
+
+    def at(rho: float, change: float = 0.0) -> float:
+        y = np.concatenate([[np.arctanh(rho)], items])
+        y[1] += change
+        return by_grid(responses, y)
+
+    best = at(value.mean)
+    assert fit.log_likelihood == pytest.approx(best, abs=0.1)
+    for around in (value.mean - 0.3 * value.sd, value.mean + 0.3 * value.sd):
+        assert at(around) < best
+    error = fit.estimates[0].discrimination.sd / a[0]
+    assert max(at(value.mean, -0.3 * error), at(value.mean, 0.3 * error)) < best
+
+
+def test_an_unknown_method_is_refused(known: tuple[Responses, np.ndarray]) -> None:
+    with pytest.raises(SettingError, match="method = 'map'"):
+        fit_correlated(known[0], seed=0, traits=TRAITS, method="map")  # type: ignore[arg-type]
+
+
+def test_odd_answers_give_finite_figures_or_are_refused_with_their_notes() -> None:
+    """00000 always at the top, 00001 silent on b, two items equal."""
+    responses, _ = survey(600, seed=8)
+    counts = responses.counts.copy()
+    counts[0] = [0, 0, 1]
+    counts[1, 3:] = 0
+    counts[:, 1] = counts[:, 0]
+    who, item, grade = (axis.ravel() for axis in np.indices(counts.shape))
+    names = np.array(responses.respondents)[who]
+    odd = Responses.from_columns(
+        "f", names, np.array(ITEMS)[item], grade, count=counts.ravel(), items=ITEMS
+    )
+    fit = fit_correlated(odd, seed=0, traits=TRAITS, sampler=SHORT)
+    assert all(np.isfinite(values).all() for values in fit.draws.values())
+    assert np.isfinite(fit.theta.mean).all()
+    assert fit.theta.sd[1, 1] > 1.3 * np.median(fit.theta.sd[:, 1])
+    assert any("items a1 and a2 have equal answers" in note for note in fit.notes)
+    with pytest.raises(NotConvergedError, match="items a1 and a2 have equal answers"):
+        fit_correlated(odd, seed=0, traits=TRAITS, method="mml")
