@@ -73,7 +73,7 @@ class Priors:
                 raise SettingError(f"{name} = {value}: give a value from {low} to {high}")
 
 
-WEAK_PRIORS = Priors(log_discrimination_sd=1.5, cut_sd=10.0)
+WEAK_PRIORS = Priors(log_discrimination_sd=1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def test_a_file_tells_of_other_priors_than_the_stated_ones(survey: Responses) ->
     fit = fitted(survey, WEAK_PRIORS)
     kept = GrmArtefact.from_fit(fit)
     assert kept.priors is not None
-    assert (kept.priors.log_discrimination_sd, kept.priors.cut_sd) == (1.5, 10.0)
+    assert (kept.priors.log_discrimination_sd, kept.priors.cut_sd) == (1.0, 5.0)
     assert GrmArtefact.from_json(kept.to_json()) == kept
     assert '"priors"' not in GrmArtefact.from_fit(fitted(survey, None)).to_json()
 
