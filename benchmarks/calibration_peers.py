@@ -1,7 +1,7 @@
 """Our marginal maximum likelihood and posterior against R's mirt and ltm, on real responses.
 
     python benchmarks/calibration_peers.py [--responses FILE.csv] [--scales FILE.toml]
-        [--rscript Rscript] [--peers mirt ltm] [--posterior]
+        [--rscript Rscript] [--peers mirt ltm] [--posterior [--weak]]
     python benchmarks/calibration_peers.py --published [NAME ...] [--data PACKAGE::EXPRESSION ...]
 
 The second form takes published data from the R packages that hold them: those of
@@ -38,7 +38,7 @@ from numpy.typing import NDArray  # noqa: E402
 from calibration import grm  # noqa: E402  # after JAX's settings
 from calibration.data import Responses  # noqa: E402
 from calibration.errors import CalibrationError  # noqa: E402
-from calibration.results import Fit  # noqa: E402
+from calibration.results import WEAK_PRIORS, Fit, Priors  # noqa: E402
 
 Estimates = dict[str, list[float]]
 
@@ -188,9 +188,9 @@ def against(fit: Fit, peer: Peer, warm: float) -> dict[str, Any]:
     return line
 
 
-def posterior_against(responses: Responses, peer: Peer) -> dict[str, Any]:
+def posterior_against(responses: Responses, peer: Peer, priors: Priors) -> dict[str, Any]:
     began = time.perf_counter()
-    fit = grm.fit(responses, seed=1)
+    fit = grm.fit(responses, seed=1, priors=priors)
     difference = np.abs(flat(estimates_of(fit)[0], fit.items) - flat(peer.estimate, fit.items))
     said = fit.diagnostics
     return {
@@ -241,7 +241,9 @@ def compared(
     for package, peer in said.items():
         line[package] = against(fit, peer, seconds["warm_seconds"])
     if options.posterior and "mirt" in said:
-        line["posterior"] = posterior_against(responses, said["mirt"])
+        line["posterior"] = posterior_against(
+            responses, said["mirt"], WEAK_PRIORS if options.weak else Priors()
+        )
     return line
 
 
@@ -254,6 +256,7 @@ def main() -> None:
     parser.add_argument("--rscript", default="Rscript")
     parser.add_argument("--peers", nargs="*", default=["mirt", "ltm"])
     parser.add_argument("--posterior", action="store_true")
+    parser.add_argument("--weak", action="store_true", help="Weak priors for the posterior.")
     options = parser.parse_args()
     packages = options.peers if shutil.which(options.rscript) else []
     if options.peers and not packages:

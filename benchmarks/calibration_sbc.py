@@ -28,8 +28,9 @@ from calibration import density, grm  # noqa: E402
 from calibration.correlated import fit_correlated  # noqa: E402
 from calibration.data import Responses  # noqa: E402
 from calibration.errors import CalibrationError  # noqa: E402
-from calibration.results import SamplerSettings  # noqa: E402
+from calibration.results import Priors, SamplerSettings  # noqa: E402
 
+PRIORS = Priors()
 ITEMS = ("w", "x", "y", "z")
 OF_ITEM = ("p", "p", "q", "r")
 TRAITS = ("p", "q", "r")
@@ -50,9 +51,9 @@ def truth_and_data(
 ) -> tuple[dict[str, NDArray[np.float64]], Responses]:
     while True:
         mean = rng.normal(0, density.MU_SD)
-        sd = np.exp(rng.normal(density.LOG_SIGMA_CENTRE, density.LOG_SIGMA_SD))
+        sd = np.exp(rng.normal(np.log(PRIORS.log_discrimination_sd), density.LOG_SIGMA_SD))
         a = np.exp(mean + sd * rng.standard_normal(len(ITEMS)))
-        cuts = np.sort(rng.normal(0, density.CUT_SD, (len(ITEMS), 2)), axis=1)
+        cuts = np.sort(rng.normal(0, PRIORS.cut_sd, (len(ITEMS), 2)), axis=1)
         omega = draw_correlation(rng) if correlated else np.ones((1, 1))
         theta = rng.standard_normal((n, len(omega))) @ np.linalg.cholesky(omega).T
         by_item = theta[:, [TRAITS.index(trait) for trait in OF_ITEM] if correlated else [0] * 4]

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from calibration.persons import odd_respondents as odd_respondents
     from calibration.predictive import FitCheck as FitCheck
     from calibration.predictive import check_fit as check_fit
+    from calibration.results import WEAK_PRIORS as WEAK_PRIORS
     from calibration.results import Fit as Fit
+    from calibration.results import Priors as Priors
     from calibration.results import Progress as Progress
     from calibration.results import SamplerSettings as SamplerSettings
     from calibration.results import Summary as Summary
@@ -60,12 +62,14 @@ _HOMES = {
     "Loo": "loo",
     "Network": "network",
     "OddRespondent": "persons",
+    "Priors": "results",
     "Progress": "results",
     "Responses": "data",
     "SamplerSettings": "results",
     "Stability": "stability",
     "Summary": "results",
     "Truth": "simulate",
+    "WEAK_PRIORS": "results",
     "category_probabilities": "curves",
     "composite_scores": "correlated_scores",
     "check_fit": "predictive",

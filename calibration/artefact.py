@@ -1,6 +1,7 @@
 """``grm.json``: a calibrated family as others read it (comparable with R's mirt and ltm)."""
 
 import math
+from dataclasses import asdict
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from calibration import summaries
 from calibration.errors import CalibrationError, NonFiniteError
-from calibration.results import Fit, ItemEstimate, Summary
+from calibration.results import Fit, ItemEstimate, Priors, Summary
 
 if TYPE_CHECKING:
     from calibration.correlated import CorrelatedFit
@@ -23,8 +24,8 @@ class _Frozen(BaseModel):
 
 Positive = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
-# What only correlated traits have is left out of files of one trait.
-_OF_SEVERAL_TRAITS: Any = {"exclude_if": lambda value: not value}
+# What most files have no use for is left out where it is empty.
+_LEFT_OUT: Any = {"exclude_if": lambda value: not value}
 
 
 class SummaryRecord(_Frozen):
@@ -55,7 +56,7 @@ class ItemRecord(_Frozen):
     """
 
     item: str
-    trait: str | None = Field(default=None, **_OF_SEVERAL_TRAITS)
+    trait: str | None = Field(default=None, **_LEFT_OUT)
     categories: tuple[int, ...] = Field(min_length=2)
     discrimination: SummaryRecord
     thresholds: tuple[SummaryRecord, ...]
@@ -76,6 +77,13 @@ class CorrelationRecord(_Frozen):
     first: str
     second: str
     correlation: SummaryRecord
+
+
+class PriorsRecord(_Frozen):
+    """As `calibration.Priors`."""
+
+    log_discrimination_sd: Positive
+    cut_sd: Positive
 
 
 class DiagnosticsRecord(_Frozen):
@@ -107,6 +115,7 @@ class GrmArtefact(_Frozen):
 
     Of correlated traits, theta is that of the item's own ``trait``; ``traits`` names all, and
     ``correlations`` has an entry for each two. Files of one trait have none of the three.
+    ``priors`` stands where they are not the stated model's own.
     """
 
     schema_version: Literal[1] = 1
@@ -115,9 +124,10 @@ class GrmArtefact(_Frozen):
     n_respondents: Count
     n_responses: Count
     items: tuple[ItemRecord, ...]
-    traits: tuple[str, ...] = Field(default=(), **_OF_SEVERAL_TRAITS)
-    correlations: tuple[CorrelationRecord, ...] = Field(default=(), **_OF_SEVERAL_TRAITS)
+    traits: tuple[str, ...] = Field(default=(), **_LEFT_OUT)
+    correlations: tuple[CorrelationRecord, ...] = Field(default=(), **_LEFT_OUT)
     population: dict[str, SummaryRecord] = Field(default_factory=dict)
+    priors: PriorsRecord | None = Field(default=None, **_LEFT_OUT)
     diagnostics: DiagnosticsRecord
 
     @model_validator(mode="after")
@@ -160,6 +170,8 @@ class GrmArtefact(_Frozen):
         }
         if not isinstance(fit, Fit):
             document |= _of_traits(fit, document["items"])
+        elif fit.priors != Priors():
+            document["priors"] = asdict(fit.priors)
         try:
             return cls.model_validate(document)
         except ValidationError as error:

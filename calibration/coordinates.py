@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from calibration import density
 from calibration.data import Responses
+from calibration.results import Priors
 
 
 def rough_scores(
@@ -75,27 +76,26 @@ def thresholds_of(
 
 
 def draw_population(
-    log_a: NDArray[np.float64], rng: np.random.Generator
+    log_a: NDArray[np.float64], rng: np.random.Generator, priors: Priors
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw mu and sigma from their conditional posterior, exact but for the grid of sigma.
 
     Args:
         log_a: Draws of the log discriminations, shape (..., n_items).
         rng: Of the draws.
+        priors: Of the items.
     """
     n = log_a.shape[-1]
+    table = density.tabulate(priors, n)
     mean = log_a.mean(-1, keepdims=True)
     within = ((log_a - mean) ** 2).sum(-1, keepdims=True)
-    variance = np.exp(2 * density.LOG_SIGMA_GRID)
-    between = variance + n * density.MU_SD**2
-    log_p = density.LOG_SIGMA_WEIGHTS - 0.5 * (
-        (n - 1) * np.log(variance) + np.log(between) + within / variance + n * mean**2 / between
-    )
+    log_p = table.log_weight - 0.5 * (within / table.within + n * mean**2 / table.between)
     cumulative = np.cumsum(np.exp(log_p - log_p.max(-1, keepdims=True)), -1)
     level = rng.random(log_a.shape[:-1])[..., None] * cumulative[..., -1:]
     cell = (cumulative < level).sum(-1)
-    spacing = density.LOG_SIGMA_GRID[1] - density.LOG_SIGMA_GRID[0]
-    log_sd = density.LOG_SIGMA_GRID[cell] + spacing * (rng.random(cell.shape) - 0.5)
+    log_sigma = np.asarray(table.log_sigma)
+    spacing = log_sigma[1] - log_sigma[0]
+    log_sd = log_sigma[cell] + spacing * (rng.random(cell.shape) - 0.5)
     precision = n * np.exp(-2 * log_sd) + density.MU_SD**-2
     centre = n * mean[..., 0] * np.exp(-2 * log_sd) / precision
     return centre + rng.standard_normal(cell.shape) / np.sqrt(precision), np.exp(log_sd)

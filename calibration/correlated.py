@@ -36,6 +36,7 @@ from calibration.results import (
     ItemEstimate,
     Method,
     Phase,
+    Priors,
     Progress,
     RespondentScores,
     SamplerSettings,
@@ -301,7 +302,7 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     used = np.asarray(data.used)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     rng = np.random.default_rng((task.seed, responses.n_responses))
-    mean, sd = coordinates.draw_population(log_a, rng)
+    mean, sd = coordinates.draw_population(log_a, rng, Priors())
     draws = {
         "discrimination": np.exp(log_a),
         "thresholds": coordinates.thresholds_of(log_a, lowest, gaps, used),
@@ -402,7 +403,7 @@ def stated_draws(
     lowest = lowest + shift @ loads.T * np.exp(log_a)
     log_a = log_a - np.log(scale) @ loads.T
     rng = np.random.default_rng((seed, responses.n_responses))
-    mean, sd = coordinates.draw_population(log_a, rng)
+    mean, sd = coordinates.draw_population(log_a, rng, Priors())
     return {
         "discrimination": np.exp(log_a),
         "thresholds": coordinates.thresholds_of(log_a, lowest, log_gap, used),

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from calibration import density
+from calibration.results import Priors
 
 LKJ_CONCENTRATION = 2.0
 
@@ -124,7 +125,9 @@ def log_density(y: Array, data: CorrelatedData) -> Array:
     return (
         density.answers(eta, data.above, data.both)
         + density.between_cuts(at.known, data.middle, data.used)
-        + density.log_prior(stated_items(at, data), data.used)
+        + density.log_prior(
+            stated_items(at, data), data.used, density.tabulate(Priors(), len(data.used))
+        )
         + density.unused_gaps(at.known, data.used)
         + _traits(at, data)
     )

@@ -2,7 +2,7 @@
 
 The stated model: ``log a_j = mu + sigma z_j`` with ``z_j ~ N(0, 1)`` (non-centred),
 ``mu ~ N(0, 1)``, ``sigma ~ LogNormal(log 0.4, 0.5)``, cut points ``c_jk = a_j b_jk`` from
-``N(0, 5)`` in increasing order, ``theta ~ N(0, 1)``,
+``N(0, 5)`` in increasing order (`Priors` moves 0.4 and 5), ``theta ~ N(0, 1)``,
 ``P(Y >= k | theta) = logistic(a_j theta - c_jk) = logistic(a_j (theta - b_jk))``.
 
 The prior is on the cut points, not on the thresholds b: a wide prior on every b would, with few
@@ -20,18 +20,44 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from calibration.results import Priors
+
 # Newton's last steps and the second derivatives need it; nothing else here uses JAX.
 _config: Any = jax.config  # untyped
 _config.update("jax_enable_x64", True)
 
 Table = Array | NDArray[Any]
 
-CUT_SD = 5.0
 MU_SD = 1.0
-LOG_SIGMA_CENTRE = float(np.log(0.4))
 LOG_SIGMA_SD = 0.5
-LOG_SIGMA_GRID = LOG_SIGMA_CENTRE + LOG_SIGMA_SD * np.linspace(-4.0, 4.0, 48)
-LOG_SIGMA_WEIGHTS = -0.5 * np.linspace(-4.0, 4.0, 48) ** 2
+_GRID = np.linspace(-4.0, 4.0, 48)
+
+
+class PriorTable(NamedTuple):
+    """`Priors` worked out for a number of items, sigma on a grid of its logarithm.
+
+    Attributes:
+        log_sigma: The grid, shape (48,).
+        within: Variance of log a around mu, shape (48,).
+        between: Variance of the sum of log a, over n, with mu integrated out, shape (48,).
+        log_weight: What of the log prior no log a changes, shape (48,).
+        cut_sd: As in `Priors`.
+    """
+
+    log_sigma: Table
+    within: Table
+    between: Table
+    log_weight: Table
+    cut_sd: Table
+
+
+def tabulate(priors: Priors, n_items: int) -> PriorTable:
+    """The priors as the densities read them: numbers, so that one program serves them all."""
+    log_sigma = np.log(priors.log_discrimination_sd) + LOG_SIGMA_SD * _GRID
+    within = np.exp(2 * log_sigma)
+    between = within + n_items * MU_SD**2
+    log_weight = -0.5 * (_GRID**2 + (n_items - 1) * np.log(within) + np.log(between))
+    return PriorTable(log_sigma, within, between, log_weight, np.asarray(priors.cut_sd))
 
 
 class Items(NamedTuple):
@@ -57,6 +83,7 @@ class JointData(NamedTuple):
     used: Array
     rough: Array
     basis: Array
+    priors: PriorTable
 
 
 class Patterns(NamedTuple):
@@ -86,6 +113,7 @@ class MarginalData(NamedTuple):
     tie_a: Table
     tie_b: Table
     prior_weight: Table
+    priors: PriorTable
 
 
 def cut_points(items: Items, used: Table) -> Array:
@@ -139,7 +167,7 @@ def joint_log_density(y: Array, data: JointData) -> Array:
     return (
         likelihood
         + between_cuts(known, data.middle, data.used)
-        + log_prior(stated, data.used)
+        + log_prior(stated, data.used, data.priors)
         + unused_gaps(known, data.used)
         + (n - 1) * log_scale
         - 0.5 * jnp.sum(theta**2)
@@ -180,7 +208,9 @@ def without_patterns(y: Array, data: MarginalData) -> Array:
     likelihood, prior = jnp.zeros(()), jnp.zeros(())
     for g, (mean, log_sd, of_group) in enumerate(zip(*groups, items, strict=True)):
         likelihood += between_cuts(of_group, data.middle[g], data.used)
-        prior += log_prior(of_group, data.used) - 0.5 * mean**2 - 0.5 * (log_sd / 0.5) ** 2
+        prior += (
+            log_prior(of_group, data.used, data.priors) - 0.5 * mean**2 - 0.5 * (log_sd / 0.5) ** 2
+        )
     return likelihood + data.prior_weight * prior + _unused(y, data)
 
 
@@ -252,29 +282,24 @@ def _log_likelihoods(seen: Array, data: MarginalData, g: int) -> Array:
     return integral - shifts @ above
 
 
-def log_prior(items: Items, used: Table) -> Array:
+def log_prior(items: Items, used: Table, priors: PriorTable) -> Array:
     """Log prior of the items, the change of coordinates included, up to a constant."""
-    return hierarchical_log_prior(items.log_a) + cut_log_prior(items, used)
+    return hierarchical_log_prior(items.log_a, priors) + cut_log_prior(items, used, priors)
 
 
-def cut_log_prior(items: Items, used: Table) -> Array:
+def cut_log_prior(items: Items, used: Table, priors: PriorTable) -> Array:
     """Log prior of the cut points, the change to log gaps included, up to a constant."""
     cuts = jnp.where(used, cut_points(items, used), 0.0)
     change = jnp.sum(jnp.where(used[:, 1:], items.log_gap, 0.0))
-    return change - 0.5 * jnp.sum((cuts / CUT_SD) ** 2)
+    return change - 0.5 * jnp.sum((cuts / priors.cut_sd) ** 2)
 
 
-def hierarchical_log_prior(log_a: Array) -> Array:
+def hierarchical_log_prior(log_a: Array, priors: PriorTable) -> Array:
     """Log prior of the log discriminations: mu integrated out exactly, sigma on a grid."""
-    n = log_a.size
     mean = jnp.mean(log_a)
     within = jnp.sum((log_a - mean) ** 2)
-    variance = jnp.exp(2 * LOG_SIGMA_GRID)
-    between = variance + n * MU_SD**2
-    by_sigma = -0.5 * (
-        (n - 1) * jnp.log(variance) + jnp.log(between) + within / variance + n * mean**2 / between
-    )
-    return jax.scipy.special.logsumexp(by_sigma + LOG_SIGMA_WEIGHTS)
+    by_sigma = within / priors.within + log_a.size * mean**2 / priors.between
+    return jax.scipy.special.logsumexp(priors.log_weight - 0.5 * by_sigma)
 
 
 def on_cuts(trait: Array, items: Items, used: Table) -> Array:

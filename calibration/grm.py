@@ -39,6 +39,7 @@ from calibration.results import (
     ItemEstimate,
     Method,
     Phase,
+    Priors,
     Progress,
     RespondentScores,
     SamplerSettings,
@@ -58,6 +59,16 @@ _Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """How to sample."""
+
+    seed: int
+    settings: SamplerSettings
+    priors: Priors
+    report: _Report
+
+
+@dataclass(frozen=True, slots=True)
 class _Draws:
     """Draws on the stated scale; theta only where it was sampled."""
 
@@ -74,6 +85,7 @@ def fit(
     seed: int,
     sampler: SamplerSettings | None = None,
     method: Method = "nuts",
+    priors: Priors | None = None,
     progress: _Report | None = None,
 ) -> Fit:
     """Calibrate one family.
@@ -86,6 +98,7 @@ def fit(
         sampler: How NUTS is run; not used by ``"mml"``.
         method: ``"nuts"`` for the posterior, ``"mml"`` for marginal maximum likelihood with
             standard errors from the observed information.
+        priors: Of the items; not used by ``"mml"``.
         progress: Told how far it is.
 
     Raises:
@@ -94,20 +107,20 @@ def fit(
     """
     if not 0 <= seed < 2**63:
         raise SettingError(f"seed = {seed}: give 0 to 2**63 - 1")
-    settings = sampler or SamplerSettings()
     report = progress or (lambda _: None)
     match method:
         case "nuts":
-            return _posterior(responses, seed, settings, report)
+            asked = _Asked(seed, sampler or SamplerSettings(), priors or Priors(), report)
+            return _posterior(responses, asked)
         case "mml":
             return _maximum_likelihood(responses, seed, report)
         case _:
             raise SettingError(f"method = {method!r}: give 'nuts' or 'mml'")
 
 
-def _posterior(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> Fit:
-    drawn = _sample(responses, seed, settings, report)
-    draws = _named_draws(responses, drawn, seed)
+def _posterior(responses: Responses, asked: _Asked) -> Fit:
+    drawn = _sample(responses, asked)
+    draws = _named_draws(responses, drawn, asked)
     estimates, worst = estimate_items(responses, draws)
     theta = _theta(responses, draws)
     at = point(responses, estimates)
@@ -115,53 +128,53 @@ def _posterior(responses: Responses, seed: int, settings: SamplerSettings, repor
         family=responses.family,
         estimates=estimates,
         theta=theta,
-        diagnostics=diagnose(drawn.chains, drawn.mode, worst, seed=seed),
+        diagnostics=diagnose(drawn.chains, drawn.mode, worst, seed=asked.seed),
         n_respondents=responses.n_respondents,
         n_responses=responses.n_responses,
         log_likelihood=float(scores.integrate(responses, *at).log_likelihood.sum()),
         marginal_reliability=scores.marginal_reliability(theta.mean, theta.sd),
         draws=draws,
         notes=responses.notes,
+        priors=asked.priors,
     )
 
 
 def draw_items(
-    responses: Responses, *, seed: int, sampler: SamplerSettings
+    responses: Responses, *, seed: int, sampler: SamplerSettings, priors: Priors
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draws of a, (n, n_items), and b, (n, n_items, n_cuts), of all chains, and nothing else.
 
     Raises:
         NotConvergedError: No mode was found.
     """
-    drawn = _sample(responses, seed, sampler, lambda _: None)
+    drawn = _sample(responses, _Asked(seed, sampler, priors, lambda _: None))
     a, b = np.exp(drawn.log_a), drawn.thresholds
     return a.reshape(-1, a.shape[-1]), b.reshape(-1, *b.shape[-2:])
 
 
-def _sample(responses: Responses, seed: int, settings: SamplerSettings, report: _Report) -> _Draws:
+def _sample(responses: Responses, asked: _Asked) -> _Draws:
     few = responses.n_respondents <= FEW_RESPONDENTS
-    if settings.draws is None:
-        settings = replace(settings, draws=_DRAWS_OF_FEW if few else _DRAWS_OF_MANY)
+    if asked.settings.draws is None:
+        draws = _DRAWS_OF_FEW if few else _DRAWS_OF_MANY
+        asked = replace(asked, settings=replace(asked.settings, draws=draws))
     sample = (
         _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
     )
-    return sample(responses, seed, settings, report)
+    return sample(responses, asked)
 
 
-def _sample_jointly(
-    responses: Responses, seed: int, settings: SamplerSettings, report: _Report
-) -> _Draws:
-    data = _joint_data(responses)
+def _sample_jointly(responses: Responses, asked: _Asked) -> _Draws:
+    data = _joint_data(responses, asked.priors)
     n, used = responses.n_respondents, np.asarray(data.used)
     start = _joint_start(responses, used)
     find = partial(find_mode, density.joint_log_density)
-    mode = _mode(find, start, data, responses, report)
+    mode = _mode(find, start, data, responses, asked.report)
     chains = nuts.sample_rescaled(
         density.joint_log_density,
         _whitened(mode, data),
-        seed=seed,
-        settings=_trees(responses, settings),
-        tell=_to(report, responses),
+        seed=asked.seed,
+        settings=_trees(responses, asked.settings),
+        tell=_to(asked.report, responses),
     )
     y = chains.y
     mean, log_scale = y[..., :1], y[..., 1:2]
@@ -196,7 +209,7 @@ def _joint_start(responses: Responses, used: NDArray[np.bool_]) -> NDArray[np.fl
     return np.concatenate([np.zeros(responses.n_respondents), items])
 
 
-def _joint_data(responses: Responses) -> density.JointData:
+def _joint_data(responses: Responses, priors: Priors) -> density.JointData:
     counts = layout.cut_counts(responses)
     rough = coordinates.rough_scores(responses)
     basis = np.linalg.qr(np.stack([np.ones_like(rough), rough], 1), mode="complete")[0][:, 2:]
@@ -208,42 +221,40 @@ def _joint_data(responses: Responses) -> density.JointData:
         used=jnp.asarray(counts.used),
         rough=jnp.asarray(rough),
         basis=jnp.asarray(basis),
+        priors=density.tabulate(priors, len(responses.items)),
     )
 
 
-def _sample_items(
-    responses: Responses, seed: int, settings: SamplerSettings, report: _Report
-) -> _Draws:
-    data, mode = _marginal_mode(responses, report, prior_weight=1.0)
+def _sample_items(responses: Responses, asked: _Asked) -> _Draws:
+    data, mode = _marginal_mode(responses, asked.report, prior_weight=1.0, priors=asked.priors)
     used = np.asarray(data.used)
     blocks = block_density.lay_out(responses, data, mode.y)
-    if responses.n_respondents >= _WELL_KNOWN and settings.max_tree_depth is None:
-        settings = replace(settings, max_tree_depth=_DEPTH_OF_WELL_KNOWN)
-    chains = _chains(block_density.log_density, mode, blocks, (seed, settings), responses, report)
+    if responses.n_respondents >= _WELL_KNOWN and asked.settings.max_tree_depth is None:
+        settings = replace(asked.settings, max_tree_depth=_DEPTH_OF_WELL_KNOWN)
+        asked = replace(asked, settings=settings)
+    chains = _chains(block_density.log_density, mode, blocks, responses, asked)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), None, mode)
 
 
 def _marginal_mode(
-    responses: Responses, report: _Report, *, prior_weight: float
+    responses: Responses, report: _Report, *, prior_weight: float, priors: Priors | None = None
 ) -> tuple[density.MarginalData, Mode]:
     everyone = np.ones(responses.n_respondents, bool)
-    data = marginal_data(responses, [everyone], prior_weight=prior_weight)
+    data = marginal_data(responses, [everyone], prior_weight=prior_weight, priors=priors)
     find = partial(find_marginal_mode, responses)
     return data, _mode(find, start_items(responses), data, responses, report)
 
 
-def _sample_narrow(
-    responses: Responses, seed: int, settings: SamplerSettings, report: _Report
-) -> _Draws:
-    data, mode = _marginal_mode(responses, report, prior_weight=1.0)
+def _sample_narrow(responses: Responses, asked: _Asked) -> _Draws:
+    data, mode = _marginal_mode(responses, asked.report, prior_weight=1.0, priors=asked.priors)
     used = np.asarray(data.used)
     scale = nuts.whitening(mode.hessian)
     own = adaptive_density.lay_out(responses, data, mode.y, scale)
-    settings = _trees(responses, settings)
-    chains = _chains(adaptive_density.log_density, mode, own, (seed, settings), responses, report)
+    asked = replace(asked, settings=_trees(responses, asked.settings))
+    chains = _chains(adaptive_density.log_density, mode, own, responses, asked)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
-    theta = adaptive_density.draw_theta(chains.y, own, seed, responses.n_respondents)
+    theta = adaptive_density.draw_theta(chains.y, own, asked.seed, responses.n_respondents)
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), theta, mode)
 
 
@@ -296,7 +307,7 @@ def mode_estimates(
     """
     if method == "mml" or responses.n_respondents > FEW_RESPONDENTS:
         return penalised_estimates(responses)
-    data = _joint_data(responses)
+    data = _joint_data(responses, Priors())
     used = np.asarray(data.used)
     y = find_mode(density.joint_log_density, _joint_start(responses, used), data).y
     log_a, lowest, log_gap = coordinates.unpack_from_middle(y, used)
@@ -324,6 +335,7 @@ def marginal_data(
     groups: list[NDArray[np.bool_]],
     *,
     prior_weight: float,
+    priors: Priors | None = None,
     nodes: NDArray[np.float64] | None = None,
 ) -> density.MarginalData:
     """The data of `density.marginal_log_density`, a block of patterns per group, nothing tied."""
@@ -341,6 +353,7 @@ def marginal_data(
         tie_a=np.zeros(len(responses.items)),
         tie_b=np.zeros(len(responses.items)),
         prior_weight=np.asarray(prior_weight),
+        priors=density.tabulate(priors or Priors(), len(responses.items)),
     )
 
 
@@ -383,13 +396,12 @@ def _chains(
     log_density: LogDensity,
     mode: Mode,
     data: object,
-    how: tuple[int, SamplerSettings],
     responses: Responses,
-    report: _Report,
+    asked: _Asked,
 ) -> nuts.Chains:
     whitened = _whitened(mode, data)
-    tell = _to(report, responses)
-    return nuts.sample(log_density, whitened, seed=how[0], settings=how[1], tell=tell)
+    tell = _to(asked.report, responses)
+    return nuts.sample(log_density, whitened, seed=asked.seed, settings=asked.settings, tell=tell)
 
 
 def _whitened(mode: Mode, data: object) -> nuts.Whitened:
@@ -409,9 +421,11 @@ def start_items(responses: Responses) -> NDArray[np.float64]:
     return np.concatenate([log_a, lowest, gaps.ravel()])
 
 
-def _named_draws(responses: Responses, drawn: _Draws, seed: int) -> dict[str, NDArray[np.float64]]:
+def _named_draws(
+    responses: Responses, drawn: _Draws, asked: _Asked
+) -> dict[str, NDArray[np.float64]]:
     mean, sd = coordinates.draw_population(
-        drawn.log_a, np.random.default_rng((seed, responses.n_responses))
+        drawn.log_a, np.random.default_rng((asked.seed, responses.n_responses)), asked.priors
     )
     draws = {
         "discrimination": np.exp(drawn.log_a),

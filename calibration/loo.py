@@ -30,7 +30,7 @@ from calibration import coordinates, curvature, density, grm, layout, scores
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError
 from calibration.newton import Mode, approach, find_mode
-from calibration.results import Fit, SamplerSettings
+from calibration.results import Fit, Priors, SamplerSettings
 
 with warnings.catch_warnings():
     # ArviZ announces its next major version once a day; that says nothing about these numbers.
@@ -147,17 +147,21 @@ def compare_models(
         raise SettingError(f"most_fitted_again = {most}: give 0 or more")
     rng = np.random.default_rng((seed, 17))
     chosen = who_is_left_out(responses.n_respondents, most_left_out, rng)
-    mode = _equal_slopes(responses)
+    priors = fit.priors
+    mode = _equal_slopes(responses, priors)
     left = leave_out(responses, chosen, grm.point(responses, fit.estimates), _spread_out(fit))
-    equal = leave_out(
-        responses, chosen, _items(mode.y, responses), _approximated(responses, mode, rng)
-    )
+    draws = _approximated(responses, mode, priors, rng)
+    equal = leave_out(responses, chosen, _items(mode.y, responses), draws)
+
+    def sampled_again(others: Responses) -> Draws:
+        a, b = grm.draw_items(others, seed=seed, sampler=_AGAIN, priors=priors)
+        return Draws(a, b, np.zeros(len(a)))
 
     def equal_again(others: Responses) -> Draws:
-        return _approximated(others, _equal_slopes(others, near=mode), rng)
+        return _approximated(others, _equal_slopes(others, priors, near=mode), priors, rng)
 
     by_model: dict[Model, Left] = {
-        "grm": _fit_again(responses, chosen, left, lambda others: _sampled(others, seed), most),
+        "grm": _fit_again(responses, chosen, left, sampled_again, most),
         "equal_discrimination": _fit_again(responses, chosen, equal, equal_again, most),
         "independence": _independent(responses, chosen),
     }
@@ -277,11 +281,6 @@ def _fit_again(
     return left._replace(pointwise=pointwise, shape=shape, fitted_again=int(np.isnan(shape).sum()))
 
 
-def _sampled(responses: Responses, seed: int) -> Draws:
-    a, b = grm.draw_items(responses, seed=seed, sampler=_AGAIN)
-    return Draws(a, b, np.zeros(len(a)))
-
-
 def _spread_out(fit: Fit) -> Draws:
     a, b = (fit.draws[name] for name in ("discrimination", "thresholds"))
     flat_a, flat_b = a.reshape(-1, a.shape[-1]), b.reshape(-1, *b.shape[-2:])
@@ -289,14 +288,14 @@ def _spread_out(fit: Fit) -> Draws:
     return Draws(flat_a[thin], flat_b[thin], np.zeros(thin.size))
 
 
-def _equal_slopes(responses: Responses, near: Mode | None = None) -> Mode:
+def _equal_slopes(responses: Responses, priors: Priors, near: Mode | None = None) -> Mode:
     """Mode of the model where a is shared, log a ~ N(0, 1).
 
     It is the graded response model's density on a plane, so nothing new is compiled. From the mode
     ``near`` of one more respondent slopes alone lead to it, and its curvature goes on, as much
     less as there are fewer respondents.
     """
-    data, through = _restricted(responses)
+    data, through = _restricted(responses, priors)
 
     def evaluate(
         y: _Table, data: density.MarginalData, *, curved: bool = True
@@ -312,7 +311,9 @@ def _equal_slopes(responses: Responses, near: Mode | None = None) -> Mode:
     return find_mode(density.marginal_log_density, start, data, evaluate=evaluate)
 
 
-def _approximated(responses: Responses, mode: Mode, rng: np.random.Generator) -> Draws:
+def _approximated(
+    responses: Responses, mode: Mode, priors: Priors, rng: np.random.Generator
+) -> Draws:
     """Draws of the model where a is shared from the normal approximation at its mode."""
     z = rng.standard_normal((_DRAWS, mode.y.size))
     y = mode.y + np.linalg.solve(np.linalg.cholesky(-mode.hessian).T, z.T).T
@@ -320,11 +321,11 @@ def _approximated(responses: Responses, mode: Mode, rng: np.random.Generator) ->
     if responses.n_respondents > grm.FEW_RESPONDENTS:
         return draws
     by_draw = _by_draw(responses, draws).sum(1)
-    log_weight = by_draw + _log_prior(y, responses) + 0.5 * (z**2).sum(1)
+    log_weight = by_draw + _log_prior(y, responses, priors) + 0.5 * (z**2).sum(1)
     return draws._replace(log_weight=log_weight - log_weight.max())
 
 
-def _restricted(responses: Responses) -> tuple[density.MarginalData, _Table]:
+def _restricted(responses: Responses, priors: Priors) -> tuple[density.MarginalData, _Table]:
     """The full model's data, and the map from coordinates with one log a to its own.
 
     Few respondents get a second group with nobody in it: with two groups the program is the one
@@ -334,7 +335,7 @@ def _restricted(responses: Responses) -> tuple[density.MarginalData, _Table]:
     everyone = np.ones(responses.n_respondents, bool)
     few = responses.n_respondents <= grm.FEW_RESPONDENTS
     groups = [everyone, everyone] if few else [everyone]
-    data = grm.marginal_data(responses, groups, prior_weight=1.0)
+    data = grm.marginal_data(responses, groups, prior_weight=1.0, priors=priors)
     first = np.arange(len(groups)) == 0
     data = data._replace(
         weight=data.weight * first[:, None], middle=data.middle * first[:, None, None]
@@ -355,20 +356,21 @@ def _items(y: _Table, responses: Responses) -> tuple[_Table, _Table]:
     return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, used)
 
 
-def _log_prior(y: _Table, responses: Responses) -> _Table:
+def _log_prior(y: _Table, responses: Responses, priors: Priors) -> _Table:
     """Of the draws of one log a and the cut points."""
     a, b = _items(y, responses)
     gaps = y[..., 1 + a.shape[-1] :].reshape(*y.shape[:-1], a.shape[-1], -1)
-    log_prior: _Table = log_prior_of_cuts(a, b, gaps, responses) - 0.5 * y[..., 0] ** 2
-    return log_prior
+    return log_prior_of_cuts(a, b, gaps, responses, priors) - 0.5 * y[..., 0] ** 2
 
 
-def log_prior_of_cuts(a: _Table, b: _Table, log_gap: _Table, responses: Responses) -> _Table:
+def log_prior_of_cuts(
+    a: _Table, b: _Table, log_gap: _Table, responses: Responses, priors: Priors
+) -> _Table:
     """Of draws of the cut points, the change to log gaps included, shape (n_draws,)."""
     used = layout.used_cuts(responses.categories, b.shape[-1])
     cuts = np.where(used, a[..., None] * b, 0.0)
     change = np.where(used[:, 1:], log_gap, -0.5 * log_gap**2).sum((-2, -1))
-    log_prior: _Table = change - 0.5 * ((cuts / density.CUT_SD) ** 2).sum((-2, -1))
+    log_prior: _Table = change - 0.5 * ((cuts / priors.cut_sd) ** 2).sum((-2, -1))
     return log_prior
 
 

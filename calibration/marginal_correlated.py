@@ -23,6 +23,7 @@ from numpyro.distributions.transforms import CorrCholeskyTransform
 from calibration import density
 from calibration.adaptive_density import no_slope
 from calibration.correlated_density import LKJ_CONCENTRATION
+from calibration.results import Priors
 
 
 class Sites(NamedTuple):
@@ -143,7 +144,9 @@ def _without_respondents(y: Array, data: MarginalTraits) -> Array:
     transform = CorrCholeskyTransform()
     root = transform(free)
     prior: Array = LKJCholesky(n_traits, LKJ_CONCENTRATION).log_prob(root)
-    prior += transform.log_abs_det_jacobian(free, root) + density.log_prior(items, data.used)
+    prior += transform.log_abs_det_jacobian(free, root) + density.log_prior(
+        items, data.used, density.tabulate(Priors(), len(data.used))
+    )
     return (
         data.prior_weight * prior
         + density.between_cuts(items, data.middle, data.used)

@@ -51,6 +51,32 @@ class SamplerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Priors:
+    """How much is thought of the items before anybody answers.
+
+    Discriminations are drawn together the more, the less the data say. `WEAK_PRIORS` leave them
+    more to the data, as one wants them for a comparison with maximum likelihood.
+
+    Attributes:
+        log_discrimination_sd: Median of sigma, the standard deviation of the items' log
+            discriminations: sigma ~ LogNormal(log of it, 0.5).
+        cut_sd: Standard deviation of the cut points c = a b.
+    """
+
+    log_discrimination_sd: float = 0.4
+    cut_sd: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("log_discrimination_sd", 0.05, 5.0), ("cut_sd", 0.5, 100.0)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingError(f"{name} = {value}: give a value from {low} to {high}")
+
+
+WEAK_PRIORS = Priors(log_discrimination_sd=1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a fit is.
 
@@ -175,6 +201,7 @@ class Fit:
         log_likelihood: Of the responses with the trait integrated out, at the estimates.
         marginal_reliability: Share of the scores' variance that is the trait's.
         notes: What the responses hold that a reader should know, one line each.
+        priors: Of the items; maximum likelihood has none.
     """
 
     family: str
@@ -187,6 +214,7 @@ class Fit:
     marginal_reliability: float
     draws: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    priors: Priors = Priors()
 
     @property
     def items(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ respondents.
 """
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from calibration.correlated import CorrelatedFit
 from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
 from calibration.loo import Draws, Left, Loo, Model
+from calibration.results import Priors
 
 _DRAWS = 400
 
@@ -118,8 +119,13 @@ def _log_posterior(responses: Responses, draws: Draws, log_gap: _Table) -> _Tabl
         scores.integrate(responses, a, b).log_likelihood.sum()
         for a, b in zip(draws.a, draws.b, strict=True)
     ]
-    of_slopes = np.asarray(jax.vmap(density.hierarchical_log_prior)(jnp.log(draws.a)))
+    priors = Priors()
+    table = density.tabulate(priors, draws.a.shape[1])
+    by_slopes = jax.vmap(partial(density.hierarchical_log_prior, priors=table))
+    of_slopes = np.asarray(by_slopes(jnp.log(draws.a)))
     total: _Table = (
-        np.array(by_draw) + of_slopes + loo.log_prior_of_cuts(draws.a, draws.b, log_gap, responses)
+        np.array(by_draw)
+        + of_slopes
+        + loo.log_prior_of_cuts(draws.a, draws.b, log_gap, responses, priors)
     )
     return total

@@ -10,7 +10,7 @@ from calibration.artefact import GrmArtefact
 from calibration.correlated import CorrelatedFit, fit_correlated
 from calibration.data import Responses
 from calibration.errors import SettingError, ShapeError, TooFewItemsError
-from calibration.results import SamplerSettings
+from calibration.results import Priors, SamplerSettings
 
 TRAITS = ("art", "art", "ideas", "values")
 ITEMS = ("art1", "art2", "ideas", "values")
@@ -58,6 +58,7 @@ def test_the_density_is_the_stated_models(known: tuple[Responses, np.ndarray]) -
     n, c = data.rough.shape
 
     log_density = jax.jit(cd.log_density)
+    priors = density.tabulate(Priors(), 4)
 
     def flat(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         theta, omega, log_a, cuts = stated(y, data)
@@ -74,7 +75,7 @@ def test_the_density_is_the_stated_models(known: tuple[Responses, np.ndarray]) -
         total = stats.multivariate_normal(np.zeros(c), omega).logpdf(theta).sum()
         total += np.linalg.slogdet(omega)[1]  # LKJ(2)
         total += stats.norm(0, 5).logpdf(cuts).sum()
-        total += float(density.hierarchical_log_prior(jnp.asarray(log_a)))
+        total += float(density.hierarchical_log_prior(jnp.asarray(log_a), priors))
         eta = np.exp(log_a)[:, None] * theta[:, [0, 0, 1, 2], None] - cuts
         above = 1 / (1 + np.exp(-eta))
         p = -np.diff(np.concatenate([np.ones((n, 4, 1)), above, np.zeros((n, 4, 1))], 2))

@@ -12,7 +12,7 @@ from calibration.artefact import GrmArtefact
 from calibration.correlated import CorrelatedFit, fit_correlated
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError
-from calibration.results import SamplerSettings
+from calibration.results import Priors, SamplerSettings
 
 ITEMS = ("a1", "a2", "a3", "b1", "b2")
 TRAITS = ("a", "a", "a", "b", "b")
@@ -43,6 +43,9 @@ def laid_out(responses: Responses, *, prior_weight: float) -> correlated_many.Fo
     return correlated_many.find(responses, parts, prior_weight=prior_weight)
 
 
+STATED = density.tabulate(Priors(), 5)
+
+
 def by_grid(responses: Responses, y: np.ndarray) -> float:
     """Log-likelihood, both traits integrated out on a grid of all pairs of nodes."""
     rho, a, cuts = np.tanh(y[0]), np.exp(y[1:6]), y[6:11, None] + [0, 1] * np.exp(y[11:16, None])
@@ -65,7 +68,7 @@ def prior(y: np.ndarray) -> float:
     cuts = np.stack([y[6:11], y[6:11] + gap])
     total = np.log(1 - rho**2) + np.log(1 - rho**2)  # LKJ(2); rho by its inverse tanh
     total += stats.norm(0, 5).logpdf(cuts).sum() + y[11:16].sum()
-    return float(total + density.hierarchical_log_prior(jnp.asarray(log_a)))
+    return float(total + density.hierarchical_log_prior(jnp.asarray(log_a), STATED))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from calibration.errors import SettingError
 from calibration.newton import _differentiated as evaluate
 from calibration.newton import find_mode
 from calibration.nuts import whitening
-from calibration.results import Fit, Progress, SamplerSettings
+from calibration.results import Fit, Priors, Progress, SamplerSettings
 from calibration.simulate import Truth
 
 
@@ -202,7 +202,7 @@ def test_two_respondents_have_a_density_with_a_slope() -> None:
     responses = Responses.from_columns(
         "f", ["ann"] * 4 + ["bob"] * 4, ["x", "x", "y", "y"] * 2, [1, 2, 2, 3, 2, 3, 1, 2]
     )
-    data = grm._joint_data(responses)
+    data = grm._joint_data(responses, Priors())
     y = np.concatenate([np.zeros(2), grm.start_items(responses)])
     value, slope = jax.jit(jax.value_and_grad(density.joint_log_density))(y, data)
     assert np.isfinite(value)
