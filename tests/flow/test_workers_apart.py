@@ -51,7 +51,8 @@ def test_an_iteration_is_carried_out_by_separate_processes(nexus, bus):
 def test_work_of_a_stopped_worker_is_handed_over(nexus, bus):
     """Of two workers that do all, the one that trains is stopped in the middle."""
     workers = {str(each.process.pid): each for each in (serve(nexus, **bus), serve(nexus, **bus))}
-    nexus.run("start", "2", "--method", "mml", **bus).succeeded()
+    # by NUTS: a fit by maximum likelihood may end within the time that a stop gives it
+    nexus.run("start", "2", **bus).succeeded()
     training = "smoke/2/family/openness/training"
 
     def claimed():
