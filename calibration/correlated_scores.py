@@ -24,6 +24,7 @@ _WIDER = 1.1
 _POINTS = (32, 128)
 _POINTS_OF_ALL = 8192
 _LONGEST_STEP, _CLOSE, _MOST_STEPS = 1.0, 1e-8, 100
+_BLOCK = 2**16  # numbers at once: what stays in a core's cache
 
 _Table = NDArray[np.float64]
 
@@ -161,11 +162,18 @@ def _modes(
 def _log_density(answers: Answers, discrimination: _Table, cuts: _Table, theta: _Table) -> _Table:
     """Of the answers given theta, (n, m, n_traits), but for what is free of theta; (n, m)."""
     n, m = theta.shape[:2]
-    eta = (discrimination[:, None] * (theta @ answers.loads.T)[..., None] - cuts).reshape(n, m, -1)
-    soft = np.maximum(eta, 0.0) + np.log1p(np.exp(-np.abs(eta)))
+    slopes = discrimination[:, None] * answers.loads
     above, both = (part.reshape(n, -1, 1) for part in (answers.above, answers.both))
-    total: _Table = (eta @ above - soft @ both)[..., 0]
-    return total
+
+    def of(rows: slice) -> _Table:
+        eta = ((theta[rows] @ slopes.T)[..., None] - cuts).reshape(-1, m, cuts.size)
+        # as exact as log1p in the sum, and several times as fast
+        soft = np.maximum(eta, 0.0) + np.log(1.0 + np.exp(-np.abs(eta)))
+        total: _Table = (eta @ above[rows] - soft @ both[rows])[..., 0]
+        return total
+
+    size = max(1, _BLOCK // (m * cuts.size))
+    return np.concatenate([of(slice(k, k + size)) for k in range(0, n, size)])
 
 
 def _of_gaps(answers: Answers, cuts: _Table) -> _Table:
