@@ -239,14 +239,14 @@ def leave_out(
     )
     some = responses.chosen(np.isin(np.arange(responses.n_respondents), chosen[first]))
     at = np.searchsorted(np.sort(chosen[first]), chosen[first])[place.ravel()]
-    table = _by_draw(some, draws)
+    table = log_likelihoods_by_draw(some, draws)
     pointwise, shape = smoothed(table, draws.log_weight)
     kept = log_sum(table.T + draws.log_weight) - log_sum(draws.log_weight)
     rough = scores.integrate(responses, *point).log_likelihood
     return Left(rough, pointwise[at], kept[at], shape[at])
 
 
-def _by_draw(responses: Responses, draws: Draws) -> _Table:
+def log_likelihoods_by_draw(responses: Responses, draws: Draws) -> _Table:
     """Log-likelihoods, shape (n_draws, n_respondents)."""
     answers = responses.counts.sum((1, 2))
     narrow = (answers == 0) | (answers >= layout.MANY_ANSWERS)
@@ -274,7 +274,7 @@ def _fit_again(
             draws = again(others)
         except NotConvergedError:
             continue  # its shape goes on telling
-        log_likelihood = _by_draw(responses.chosen(one), draws)[:, 0]
+        log_likelihood = log_likelihoods_by_draw(responses.chosen(one), draws)[:, 0]
         total = log_sum(draws.log_weight)
         pointwise[place] = log_sum(draws.log_weight + log_likelihood) - total
         shape[place] = np.nan
@@ -320,7 +320,7 @@ def _approximated(
     draws = Draws(*_items(y, responses), np.zeros(_DRAWS))
     if responses.n_respondents > grm.FEW_RESPONDENTS:
         return draws
-    by_draw = _by_draw(responses, draws).sum(1)
+    by_draw = log_likelihoods_by_draw(responses, draws).sum(1)
     log_weight = by_draw + _log_prior(y, responses, priors) + 0.5 * (z**2).sum(1)
     return draws._replace(log_weight=log_weight - log_weight.max())
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import coordinates, correlated_scores, density, grm, loo, scores
+from calibration import coordinates, correlated_scores, density, grm, loo
 from calibration.correlated import CorrelatedFit
 from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
@@ -115,17 +115,12 @@ def _one_trait(responses: Responses, chosen: NDArray[np.int64], rng: np.random.G
 
 def _log_posterior(responses: Responses, draws: Draws, log_gap: _Table) -> _Table:
     """Of draws of the items, theta integrated out, up to a constant; shape (n_draws,)."""
-    by_draw = [
-        scores.integrate(responses, a, b).log_likelihood.sum()
-        for a, b in zip(draws.a, draws.b, strict=True)
-    ]
+    by_draw = loo.log_likelihoods_by_draw(responses, draws).sum(1)
     priors = Priors()
     table = density.tabulate(priors, draws.a.shape[1])
     by_slopes = jax.vmap(partial(density.hierarchical_log_prior, priors=table))
     of_slopes = np.asarray(by_slopes(jnp.log(draws.a)))
     total: _Table = (
-        np.array(by_draw)
-        + of_slopes
-        + loo.log_prior_of_cuts(draws.a, draws.b, log_gap, responses, priors)
+        by_draw + of_slopes + loo.log_prior_of_cuts(draws.a, draws.b, log_gap, responses, priors)
     )
     return total
