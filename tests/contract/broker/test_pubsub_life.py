@@ -24,26 +24,25 @@ from faststream_pubsub.wire import DeleteSubscriptionRequest
 def test_broker_runs_in_one_event_loop_after_the_other(durable_server):
     broker = PubSubBroker(emulator_host=durable_server.target, logger=None)
     seen: list[int] = []
-    came = asyncio.Event()
+    came: dict[int, asyncio.Event] = {}
 
     @broker.subscriber("numbers", max_workers=3, enable_message_ordering=True)
     async def read(number: int) -> None:
         seen.append(number)
-        came.set()
+        came[number].set()
 
-    async def run(number: int) -> None:
-        nonlocal came
-        came = asyncio.Event()
-        for _ in range(2):
+    async def run(*numbers: int) -> None:
+        for number in numbers:
+            came[number] = asyncio.Event()
             async with broker:
                 await broker.start()
                 await broker.publish(number, "numbers", ordering_key="k")
-                await asyncio.wait_for(came.wait(), timeout=8)
+                await asyncio.wait_for(came[number].wait(), timeout=8)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    for number in range(3):
-        asyncio.run(run(number))
-    assert sorted(set(seen)) == [0, 1, 2]
+    for turn in range(3):
+        asyncio.run(run(2 * turn, 2 * turn + 1))
+    assert sorted(set(seen)) == list(range(6))
 
 
 async def test_stop_is_not_held_up_by_a_dead_server(forgetful_server, name, monkeypatch, caplog):
