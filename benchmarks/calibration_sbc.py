@@ -14,6 +14,7 @@ that are refused are counted and left out: that too is decided by the data alone
 
 import argparse
 import json
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +26,18 @@ configure(host_devices=4)
 from scipy import stats  # noqa: E402  # after JAX's settings
 
 from calibration import density, grm  # noqa: E402
-from calibration.correlated import fit_correlated  # noqa: E402
+from calibration.correlated import CorrelatedFit, fit_correlated  # noqa: E402
 from calibration.data import Responses  # noqa: E402
 from calibration.errors import CalibrationError  # noqa: E402
-from calibration.results import Priors, SamplerSettings  # noqa: E402
+from calibration.results import Diagnostics, Fit, Priors, SamplerSettings  # noqa: E402
 
 PRIORS = Priors()
 ITEMS = ("w", "x", "y", "z")
 OF_ITEM = ("p", "p", "q", "r")
 TRAITS = ("p", "q", "r")
 RANKS = 99
+WELL_MIXED = 1.05
+Truth = Mapping[str, NDArray[np.float64]]
 
 
 def draw_correlation(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -48,7 +51,7 @@ def draw_correlation(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def truth_and_data(
     rng: np.random.Generator, n: int, answers: int, correlated: bool
-) -> tuple[dict[str, NDArray[np.float64]], Responses]:
+) -> tuple[Truth, Responses]:
     while True:
         mean = rng.normal(0, density.MU_SD)
         sd = np.exp(rng.normal(np.log(PRIORS.log_discrimination_sd), density.LOG_SIGMA_SD))
@@ -76,19 +79,17 @@ def truth_and_data(
     return truth, responses
 
 
-def draws_of(responses: Responses, seed: int, correlated: bool) -> dict[str, NDArray[np.float64]]:
+def fitted(responses: Responses, seed: int, correlated: bool) -> Fit | CorrelatedFit:
     if correlated:
         settings = SamplerSettings(draws=500, target_accept=0.75)
-        return fit_correlated(responses, seed=seed, traits=OF_ITEM, sampler=settings).draws
-    return dict(grm.fit(responses, seed=seed, sampler=SamplerSettings(draws=500)).draws)
+        return fit_correlated(responses, seed=seed, traits=OF_ITEM, sampler=settings)
+    return grm.fit(responses, seed=seed, sampler=SamplerSettings(draws=500))
 
 
-def ranks(
-    truth: dict[str, NDArray[np.float64]], responses: Responses, seed: int, correlated: bool
-) -> dict[str, int]:
+def ranks(truth: Truth, draws: Mapping[str, NDArray[np.float64]]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for name, draws in draws_of(responses, seed, correlated).items():
-        flat = draws.reshape(-1, *draws.shape[2:])
+    for name, drawn in draws.items():
+        flat = drawn.reshape(-1, *drawn.shape[2:])
         thin = flat[np.linspace(0, len(flat) - 1, RANKS).astype(int)]
         below = np.atleast_1d((thin < truth[name]).sum(0))
         found |= {
@@ -97,6 +98,13 @@ def ranks(
             if name != "correlation" or at[0] < at[1]
         }
     return found
+
+
+def trouble(diagnostics: Diagnostics) -> dict[str, float] | None:
+    """What a reader of this one fit would have been warned of."""
+    told = {"r_hat_max": diagnostics.r_hat_max or 1.0, "divergences": diagnostics.divergences}
+    fine = told["r_hat_max"] <= WELL_MIXED and not told["divergences"]
+    return None if fine else told
 
 
 def verdict(values: list[int]) -> dict[str, float]:
@@ -145,12 +153,14 @@ def main() -> None:
         truth, data = truth_and_data(rng, options.respondents, options.answers, options.correlated)
         seed = options.seed * options.replications + replication
         try:
-            ranked = ranks(truth, data, seed, options.correlated)
+            fit = fitted(data, seed, options.correlated)
         except CalibrationError as error:
             refused += 1
-            print(json.dumps({"replication": replication, "refused": str(error)}))
+            print(json.dumps({"replication": replication, "refused": str(error)}), flush=True)
             continue
-        for name, rank in ranked.items():
+        if warned := trouble(fit.diagnostics):
+            print(json.dumps({"replication": replication, **warned}), flush=True)
+        for name, rank in ranks(truth, fit.draws).items():
             found.setdefault(name, []).append(rank)
     table = {name: verdict(values) for name, values in found.items()}
     for name, row in table.items():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -186,6 +186,16 @@ def _stepping(state: _State, step: Array) -> _State:
     return state._replace(adapt_state=state.adapt_state._replace(step_size=step))
 
 
+class _Start(Protocol):
+    def __call__(self, key: Array, whitened: Whitened) -> _State: ...
+
+
+class _Advance(Protocol):
+    def __call__(
+        self, state: _State, draws: Array, whitened: Whitened
+    ) -> tuple[_State, _Record]: ...
+
+
 class _Compiled(NamedTuple):
     place: Callable[[Whitened], Whitened]
     start: Callable[[Array, Whitened], _State]
@@ -247,27 +257,38 @@ def _program(
         carried: tuple[_State, _Record] = jax.lax.fori_loop(0, draws, one, (state, empty))
         return carried
 
-    def starts(keys: Array, whitened: Whitened) -> _State:
+    return _over_chains(start, advance, chains)
+
+
+def _over_chains(start: _Start, advance: _Advance, chains: int) -> _Compiled:
+    """On a CPU one chain per device or one after the other, elsewhere all in step."""
+    if jax.default_backend() != "cpu":
+        starts = jax.vmap(start, in_axes=(0, None))
+        advances = jax.vmap(advance, in_axes=(0, None, None))
+        return _Compiled(jax.device_put, jax.jit(starts), jax.jit(advances))
+
+    def start_each(keys: Array, whitened: Whitened) -> _State:
         return jax.lax.map(partial(start, whitened=whitened), keys)
 
-    def advances(states: _State, draws: Array, whitened: Whitened) -> tuple[_State, _Record]:
+    def advance_each(states: _State, draws: Array, whitened: Whitened) -> tuple[_State, _Record]:
         one_chain = partial(advance, draws=draws, whitened=whitened)
         carried: tuple[_State, _Record] = jax.lax.map(one_chain, states)
         return carried
 
-    devices = jax.local_devices(backend="cpu") if jax.default_backend() == "cpu" else []
+    devices = jax.local_devices(backend="cpu")
     width = next((n for n in (chains, 2) if n <= len(devices) and chains % n == 0), 1)
-    place: Callable[[Whitened], Whitened] = jax.device_put
-    if width > 1:
-        mesh = Mesh(np.array(devices[:width]), ("chain",))
-        spec: Any = PartitionSpec  # untyped
-        split, whole = spec("chain"), spec()
-        place = partial(jax.device_put, device=NamedSharding(mesh, whole))
-        over_chains = partial(jax.shard_map, mesh=mesh, out_specs=split, check_vma=False)
-        # The first states must lie as the later ones do, or `advances` is compiled twice.
-        starts = over_chains(starts, in_specs=(split, whole))
-        advances = over_chains(advances, in_specs=(split, whole, whole))
-    return _Compiled(place, jax.jit(starts), jax.jit(advances))
+    if width == 1:
+        return _Compiled(jax.device_put, jax.jit(start_each), jax.jit(advance_each))
+    mesh = Mesh(np.array(devices[:width]), ("chain",))
+    spec: Any = PartitionSpec  # untyped
+    split, whole = spec("chain"), spec()
+    spread = partial(jax.shard_map, mesh=mesh, out_specs=split, check_vma=False)
+    # The first states must lie as the later ones do, or `advance_each` is compiled twice.
+    return _Compiled(
+        partial(jax.device_put, device=NamedSharding(mesh, whole)),
+        jax.jit(spread(start_each, in_specs=(split, whole))),
+        jax.jit(spread(advance_each, in_specs=(split, whole, whole))),
+    )
 
 
 def rescaled(whitened: Whitened, y: NDArray[np.float64]) -> Whitened:

@@ -124,6 +124,20 @@ def test_nodes_of_their_own_give_the_same_integral() -> None:
         assert float(jax.jit(marginal.on_own_nodes)(y, own)) == pytest.approx(shared, abs=1e-4)
 
 
+def test_where_nodes_lie_too_far_apart_nothing_seems_likely(
+    small: tuple[Responses, correlated_many.Found],
+) -> None:
+    _, found = small
+    evaluate = jax.jit(marginal.on_shared_nodes)
+    far = np.stack([found.mode.y] * 40)
+    far[:, 0] = np.linspace(-4.0, 4.0, 40)
+    far[:, 1:6] = np.log(np.random.default_rng(2).uniform(1.0, 60.0, (40, 5)))
+    data = found.data._replace(passes=jnp.asarray(2))
+    values = np.array([evaluate(jnp.asarray(y), data) for y in far])
+    assert values.max() < found.mode.value
+    assert (values == -np.inf).sum() > 30
+
+
 @pytest.mark.parametrize("name", ["on_shared_nodes", "on_own_nodes"])
 def test_the_slope_is_that_of_the_density(name: str) -> None:
     responses, _ = survey(40, each=20, seed=5)

@@ -1,12 +1,19 @@
 import os
 import subprocess
 import sys
+from functools import partial
+from typing import Any, NoReturn
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
-from calibration import coordinates, density, nuts
+from calibration import coordinates, density, grm, nuts
+from calibration.correlated import fit_correlated
+from calibration.data import Responses
+from calibration.results import SamplerSettings
 
 TELL = "from calibration import configure; configure(); import os; print(os.environ['XLA_FLAGS'])"
 SMALL_LOOP = "xla_cpu_small_while_loop_byte_threshold"
@@ -49,3 +56,65 @@ def test_the_middle_cut_stands_for_the_lowest() -> None:
         np.testing.assert_allclose(np.asarray(told), part)
     cuts = np.asarray(density.cut_points(known, jnp.asarray(used)))
     np.testing.assert_allclose(y[3:6], [cuts[0, 2], cuts[1, 1], cuts[2, 0]])
+
+
+def normal(y: Array, data: Array) -> Array:
+    return -0.5 * jnp.sum((y - data) ** 2)
+
+
+def test_chains_in_step_draw_what_chains_apart_draw(
+    short: SamplerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where JAX has an accelerator, chains are one batch: here the CPU is taken for one."""
+    at = nuts.Whitened(jnp.zeros(3), jnp.eye(3), jnp.array([0.0, 2.0, -1.0]))
+
+    def drawn() -> nuts.Chains:
+        nuts._program.cache_clear()
+        return nuts.sample(normal, at, seed=5, settings=short, tell=lambda *_: None, short_every=16)
+
+    apart = drawn()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    in_step = drawn()
+    nuts._program.cache_clear()
+    assert apart.y.shape == in_step.y.shape == (4, 300, 3)
+    np.testing.assert_allclose(in_step.y, apart.y, atol=1e-6)
+    np.testing.assert_allclose(in_step.step_size, apart.step_size)
+    np.testing.assert_array_equal(in_step.steps, apart.steps)
+
+
+class LoweredError(Exception):
+    """Nothing is sampled."""
+
+
+@pytest.mark.parametrize(("n", "correlated"), [(10, False), (100, False), (10, True), (340, True)])
+def test_programs_can_be_compiled_for_cuda(
+    n: int, correlated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as that can be told without a GPU: none of their operations is for CPUs alone."""
+    find = nuts._program
+
+    def lower(*how: Any) -> NoReturn:
+        program = find(*how)
+
+        def start(keys: Array, whitened: nuts.Whitened) -> NoReturn:
+            state = jax.eval_shape(program.start, keys, whitened)
+            for_cuda = partial(jax.export.export, platforms=["cuda"])
+            assert for_cuda(program.start)(keys, whitened).platforms == ("cuda",)
+            assert for_cuda(program.advance)(state, 0, whitened).platforms == ("cuda",)
+            raise LoweredError
+
+        return program._replace(start=start)
+
+    monkeypatch.setattr(nuts, "_program", lower)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    find.cache_clear()
+    rng = np.random.default_rng(0)
+    theta = np.repeat(rng.standard_normal((n, 2)), 2, 1)
+    grades = (theta + rng.logistic(size=(600 // n, n, 4)) > 0).sum(0)
+    who, item = (axis.ravel() for axis in np.indices(grades.shape))
+    responses = Responses.from_columns("f", who, np.array(list("wxyz"))[item], grades.ravel())
+    traits = ("p", "p", "q", "q")
+    fit = partial(fit_correlated, traits=traits) if correlated else grm.fit
+    with pytest.raises(LoweredError):
+        fit(responses, seed=0)
+    find.cache_clear()
