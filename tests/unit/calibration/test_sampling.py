@@ -86,7 +86,7 @@ class LoweredError(Exception):
     """Nothing is sampled."""
 
 
-@pytest.mark.parametrize(("n", "correlated"), [(10, False), (100, False), (10, True), (340, True)])
+@pytest.mark.parametrize(("n", "correlated"), [(10, False), (100, False), (10, True), (501, True)])
 def test_programs_can_be_compiled_for_cuda(
     n: int, correlated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
