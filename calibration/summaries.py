@@ -75,9 +75,14 @@ def worst_of(known: Figures) -> Convergence:
 
 
 def e_bfmi(energy: _Table) -> tuple[float, ...]:
-    """Energy Bayesian fraction of missing information per chain (Betancourt 2016)."""
+    """Energy Bayesian fraction of missing information per chain (Betancourt 2016).
+
+    0 of a chain that never moved: it explored nothing.
+    """
     change = (np.diff(energy, axis=1) ** 2).mean(1)
-    return tuple((change / energy.var(1, ddof=1)).tolist())
+    variance = energy.var(1, ddof=1)
+    moved = variance > 0.0
+    return tuple(np.where(moved, change / np.where(moved, variance, 1.0), 0.0).tolist())
 
 
 def _figures(draws: _Table) -> Figures:

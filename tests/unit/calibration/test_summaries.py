@@ -65,6 +65,13 @@ def test_the_energy_figure_is_arvizs() -> None:
     np.testing.assert_allclose(summaries.e_bfmi(energy), arviz.bfmi(energy), rtol=1e-12)
 
 
+def test_a_chain_that_never_moved_has_no_energy_to_speak_of() -> None:
+    energy = np.random.default_rng(0).standard_normal((3, 50))
+    energy[1] = 7.0
+    energy[2] = np.nan
+    assert summaries.e_bfmi(energy)[1:] == (0.0, 0.0)
+
+
 def test_an_exponentials_interval_begins_at_zero() -> None:
     draws = np.random.default_rng(0).exponential(size=(4, 20_000, 1))
     s = summaries.figures(draws).summary(0)
