@@ -29,6 +29,7 @@ _ERROR = 0.02  # of the log density's differences over the posterior
 _PROPOSALS = 2  # of theta, for each draw of the items
 _WIDE_SHARE, _WIDE = 0.1, 2.5  # so that a long tail is proposed as well
 _THREADS = 2
+_STEEPEST = 80.0  # logits, whose exponential single precision holds; on from there log1p is linear
 
 _Table = NDArray[np.float64]
 
@@ -89,6 +90,11 @@ def log_density(y: Array, data: OwnNodes) -> Array:
     """
     seen = density.seen_by_patterns(y, data.rest)[0]
     return density.without_patterns(y, data.rest) + _total(seen, data)
+
+
+def from_middle(y: Array, data: OwnNodes) -> Array:
+    """`log_density` for chains, the cuts counted from the middle one."""
+    return log_density(density.count_from_lowest(y, data.rest.used), data)
 
 
 @jax.custom_vjp
@@ -166,9 +172,10 @@ def _relative(seen: Array, theta: Array, data: OwnNodes) -> tuple[Array, Array]:
     def add(joint: Array, row: Any) -> tuple[Array, Array]:  # noqa: ANN401  # a row of each part
         steeper, slope, shift, cut = row
         d = cut.sign * (steeper * near + slope * moved - shift)
-        grown = jnp.expm1(d)
+        grown = jnp.expm1(jnp.minimum(d, _STEEPEST))
         chance = cut.chance * (1.0 + grown) / (1.0 + cut.chance * grown)
-        joint += cut.upper * d - cut.both * jnp.log1p(cut.chance * grown)
+        softplus = jnp.log1p(cut.chance * grown) + jnp.maximum(d - _STEEPEST, 0.0)
+        joint += cut.upper * d - cut.both * softplus
         return joint, cut.sign * (cut.upper - cut.both * chance)
 
     scalars = (part.astype(jnp.float32) for part in (*by_cut, change[n_items:]))

@@ -71,6 +71,11 @@ def log_density(y: Array, data: Blocks) -> Array:
     return density.without_patterns(y, data.rest) + value + slope @ (seen - fixed)
 
 
+def from_middle(y: Array, data: Blocks) -> Array:
+    """`log_density` for chains, the cuts counted from the middle one."""
+    return log_density(density.count_from_lowest(y, data.rest.used), data)
+
+
 def _sums(seen: Array, data: Blocks) -> tuple[Array, Array]:
     """Weighted sum of log-likelihoods less their references, and its slope."""
     at = seen.astype(data.weight.dtype)

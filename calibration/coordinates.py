@@ -49,12 +49,40 @@ def unpack_from_middle(
     return log_a, middle - _to_middle(log_gap, used), log_gap
 
 
-def from_lowest_to_middle(
-    items: NDArray[np.float64], used: NDArray[np.bool_]
+def from_lowest_to_middle(y: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Coordinates, of which the items' come last, with the middle cuts in place of the lowest."""
+    _, _, log_gap = unpack_items(y, *used.shape)
+    return _with_cuts_moved(y, _to_middle(log_gap, used), used.shape[1])
+
+
+def from_middle_to_lowest(y: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The other way round."""
+    _, _, log_gap = unpack_items(y, *used.shape)
+    return _with_cuts_moved(y, -_to_middle(log_gap, used), used.shape[1])
+
+
+def curvature_from_middle(
+    y: NDArray[np.float64], hessian: NDArray[np.float64], used: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Item coordinates, flat, with the middle cuts in place of the lowest."""
-    log_a, lowest, log_gap = unpack_items(items, *used.shape)
-    return np.concatenate([log_a, lowest + _to_middle(log_gap, used), log_gap.ravel()])
+    """Second derivatives at a mode ``y`` of the lowest cuts, by the middle ones instead."""
+    n_items, n_cuts = used.shape
+    _, _, log_gap = unpack_items(y, n_items, n_cuts)
+    change = np.eye(y.size)
+    first = y.size - n_items * n_cuts  # of the cuts
+    for j, inside in enumerate(used.sum(1) // 2):
+        gaps = first + n_items + j * (n_cuts - 1) + np.arange(inside)
+        change[first + j, gaps] = -np.exp(log_gap[j, :inside])
+    moved: NDArray[np.float64] = change.T @ hessian @ change
+    return moved
+
+
+def _with_cuts_moved(
+    y: NDArray[np.float64], by: NDArray[np.float64], n_cuts: int
+) -> NDArray[np.float64]:
+    moved, n_items = y.copy(), by.shape[-1]
+    first = y.shape[-1] - n_items * n_cuts
+    moved[..., first : first + n_items] += by
+    return moved
 
 
 def _to_middle(log_gap: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:

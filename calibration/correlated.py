@@ -287,10 +287,10 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     found = correlated_many.find(responses, task.parts(), prior_weight=1.0)
     task.found(found.mode)
     log_density, data = correlated_many.to_sample(found, responses)
-    mode = found.mode
+    mode, used = found.mode, np.asarray(data.used)
     chains = nuts.sample(
         log_density,
-        nuts.Whitened(jnp.asarray(mode.y), jnp.asarray(nuts.whitening(mode.hessian)), data),
+        grm.whitened_from_middle(mode, data, used),
         seed=task.seed,
         settings=replace(
             settings,
@@ -299,7 +299,7 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
         ),
         tell=task.tell_of_chains,
     )
-    used = np.asarray(data.used)
+    chains = replace(chains, y=coordinates.from_middle_to_lowest(chains.y, used))
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     rng = np.random.default_rng((task.seed, responses.n_responses))
     mean, sd = coordinates.draw_population(log_a, rng, Priors())

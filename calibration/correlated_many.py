@@ -154,13 +154,16 @@ def _downhill(hessian: _Table) -> _Table:
 
 
 def to_sample(found: Found, responses: Responses) -> tuple[LogDensity, MarginalTraits]:
-    """The density and its data as chains need them."""
+    """The density and its data as chains need them, the cuts counted from the middle one."""
     data = found.data._replace(passes=jnp.asarray(_fewest_passes(found)))
     answers = responses.counts.sum((1, 2)).max() / len(data.slot)
     if found.own or answers <= _FLOAT32_ANSWERS:
         above, both = (part.astype(jnp.float32) for part in (data.above, data.both))
         data = data._replace(above=above, both=both)
-    return marginal.on_own_nodes if found.own else marginal.on_shared_nodes, data
+    on_nodes = (
+        marginal.from_middle_on_own_nodes if found.own else marginal.from_middle_on_shared_nodes
+    )
+    return on_nodes, data
 
 
 def _fewest_passes(found: Found) -> int:

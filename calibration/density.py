@@ -145,6 +145,14 @@ def from_middle(items: Items, used: Table) -> Items:
     return items._replace(lowest=items.lowest - to_middle)
 
 
+def count_from_lowest(y: Array, used: Table) -> Array:
+    """The same point by the lowest cuts; ``y`` holds the middle ones, and items come last."""
+    n_items, n_cuts = used.shape
+    items = from_middle(split_items(y, n_items, n_cuts), used)
+    others = y[: y.size - n_items * (n_cuts + 1)]
+    return jnp.concatenate([others, items.log_a, items.lowest, items.log_gap.reshape(-1)])
+
+
 def joint_log_density(y: Array, data: JointData) -> Array:
     """Posterior of traits and items, up to a constant.
 

@@ -232,7 +232,7 @@ def _sample_items(responses: Responses, asked: _Asked) -> _Draws:
     if responses.n_respondents >= _WELL_KNOWN and asked.settings.max_tree_depth is None:
         settings = replace(asked.settings, max_tree_depth=_DEPTH_OF_WELL_KNOWN)
         asked = replace(asked, settings=settings)
-    chains = _chains(block_density.log_density, mode, blocks, responses, asked)
+    chains = _chains(block_density.from_middle, mode, blocks, responses, asked)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), None, mode)
 
@@ -252,7 +252,7 @@ def _sample_narrow(responses: Responses, asked: _Asked) -> _Draws:
     scale = nuts.whitening(mode.hessian)
     own = adaptive_density.lay_out(responses, data, mode.y, scale)
     asked = replace(asked, settings=_trees(responses, asked.settings))
-    chains = _chains(adaptive_density.log_density, mode, own, responses, asked)
+    chains = _chains(adaptive_density.from_middle, mode, own, responses, asked)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     theta = adaptive_density.draw_theta(chains.y, own, asked.seed, responses.n_respondents)
     return _Draws(chains, log_a, coordinates.thresholds_of(log_a, lowest, gaps, used), theta, mode)
@@ -399,9 +399,19 @@ def _chains(
     responses: Responses,
     asked: _Asked,
 ) -> nuts.Chains:
-    whitened = _whitened(mode, data)
+    """Draws of the lowest cuts, which the density takes by the middle ones."""
+    used = used_cuts(responses.categories, responses.counts.shape[2] - 1)
+    whitened = whitened_from_middle(mode, data, used)
     tell = _to(asked.report, responses)
-    return nuts.sample(log_density, whitened, seed=asked.seed, settings=asked.settings, tell=tell)
+    chains = nuts.sample(log_density, whitened, seed=asked.seed, settings=asked.settings, tell=tell)
+    return replace(chains, y=coordinates.from_middle_to_lowest(chains.y, used))
+
+
+def whitened_from_middle(mode: Mode, data: object, used: NDArray[np.bool_]) -> nuts.Whitened:
+    """Around a mode of the lowest cuts, for a density that takes them by the middle ones."""
+    y = coordinates.from_lowest_to_middle(mode.y, used)
+    hessian = coordinates.curvature_from_middle(mode.y, mode.hessian, used)
+    return _whitened(replace(mode, y=y, hessian=hessian), data)
 
 
 def _whitened(mode: Mode, data: object) -> nuts.Whitened:

@@ -96,6 +96,31 @@ def test_the_sampled_density_is_the_exact_one_in_single_precision(
         np.testing.assert_allclose(scale.T @ np.asarray(slope), scale.T @ exact[1], atol=0.05)
 
 
+def test_the_sampled_density_holds_where_items_are_steep() -> None:
+    """Where a node lies a hundred logits from a cut, what single precision holds ends."""
+    rng = np.random.default_rng(4)
+    a, b = np.array([40.0, 5.0, 12.0]), np.array([[-0.2, 0.0], [-0.7, 0.3], [0.0, 0.5]])
+    theta = rng.standard_normal(70)
+    eta = a[:, None] * (theta[:, None, None] - b)
+    grades = (eta[:, None] + rng.logistic(size=(70, 30, 3, 1)) > 0).sum(-1)
+    who, _, item = (axis.ravel() for axis in np.indices(grades.shape))
+    names = np.char.zfill(who.astype(str), 2)
+    steep = Responses.from_columns("f", names, np.array(["x", "y", "z"])[item], grades.ravel())
+    everyone = np.ones(70, bool)
+    data = grm.marginal_data(steep, [everyone], prior_weight=1.0)
+    mode = curvature.find_marginal_mode(steep, grm.start_items(steep), data)
+    scale = whitening(mode.hessian)
+    own = adaptive_density.lay_out(steep, data, mode.y, scale)
+    of = jax.jit(jax.value_and_grad(adaptive_density.log_density))
+    base = float(of(jnp.asarray(mode.y), own)[0])
+    for z in np.random.default_rng(3).standard_normal((4, mode.y.size)):
+        y = mode.y + 0.5 * scale @ z
+        value, slope = of(jnp.asarray(y), own)
+        exact = curvature.evaluate(y, data, sum_up=adaptive.sum_up)
+        assert float(value) - base == pytest.approx(exact[0] - mode.value, abs=0.5)
+        assert np.isfinite(slope).all()
+
+
 def test_theta_is_drawn_from_its_posterior(responses: Responses, mode: Mode, own: OwnNodes) -> None:
     """At items that stay where they are, against quadrature; the one far out included."""
     y = np.tile(mode.y + 0.5 * whitening(mode.hessian)[:, 0], (4, 4000, 1))

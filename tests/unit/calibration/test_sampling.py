@@ -58,6 +58,43 @@ def test_the_middle_cut_stands_for_the_lowest() -> None:
     np.testing.assert_allclose(y[3:6], [cuts[0, 2], cuts[1, 1], cuts[2, 0]])
 
 
+def test_points_and_curvatures_are_the_same_from_either_cut() -> None:
+    used = np.array([[True] * 4, [True, True, True, False], [True, False, False, False]])
+    rng = np.random.default_rng(6)
+    y = rng.standard_normal(2 + 3 * 5)
+    middle = coordinates.from_lowest_to_middle(y, used)
+    np.testing.assert_array_equal(middle[:2], y[:2])
+    np.testing.assert_allclose(coordinates.from_middle_to_lowest(middle, used), y)
+    np.testing.assert_allclose(density.count_from_lowest(jnp.asarray(middle), used), y)
+
+    bent = rng.standard_normal((y.size, y.size))
+
+    def around_the_mode(at: Array) -> Array:
+        return -0.5 * jnp.sum((bent @ (density.count_from_lowest(at, used) - y)) ** 2)
+
+    hessian = jax.hessian(around_the_mode)(jnp.asarray(middle))
+    told = coordinates.curvature_from_middle(y, -bent.T @ bent, used)
+    np.testing.assert_allclose(told, hessian, atol=1e-9)
+
+
+def test_a_lowest_category_that_few_used_bends_no_chain() -> None:
+    rng = np.random.default_rng(0)
+    b = np.tile([-1.5, -0.3, 0.8, 2.0], (5, 1))
+    b[0] = [-5.5, -4.9, -0.5, 1.5]
+    a = np.array([0.8, 1.2, 1.5, 1.0, 1.8])
+    b[2] = [-1.0, 0.5, 4.9, 5.5]
+    eta = a * rng.standard_normal(500)[:, None] + rng.logistic(size=(500, 5))
+    grades = (eta[..., None] > a[:, None] * b).sum(-1)
+    who, item = (axis.ravel() for axis in np.indices(grades.shape))
+    names = np.array(list("vwxyz"))[item]
+    responses = Responses.from_columns(
+        "f", np.char.zfill(who.astype(str), 3), names, grades.ravel()
+    )
+    assert responses.counts[:, 0].sum(0).tolist() == [6, 2, 209, 167, 116]
+    settings = SamplerSettings(warmup=300, draws=500)
+    assert grm.fit(responses, seed=0, sampler=settings).diagnostics.divergences == 0
+
+
 def normal(y: Array, data: Array) -> Array:
     return -0.5 * jnp.sum((y - data) ** 2)
 
