@@ -1,9 +1,8 @@
 """Sets of grades that hold the real one as often as they say (split conformal prediction).
 
-Of the answers a random fifth is held out. Items are estimated on the rest (of correlated traits
-all is sampled again, in few draws), and each held-out answer is predicted from the respondent's
-other answers. One half of the held-out answers then
-says how improbable a real grade may be (Sadinle, Lei & Wasserman 2019), with the finite-sample
+Of the answers a random fifth is held out. Items are estimated on the rest, and each held-out
+answer is predicted from the respondent's other answers. One half of the held-out answers then says
+how improbable a real grade may be (Sadinle, Lei & Wasserman 2019), with the finite-sample
 correction of Vovk et al. (2005): whatever the data's law, and however wrong the model, a set
 holds the real grade with at least the stated probability. The other half measures it.
 """
@@ -16,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import correlated_scores, grm, scores
-from calibration.correlated import fit_correlated
+from calibration.correlated import fit_correlated, penalised_estimates, traits_of
 from calibration.data import Responses
 from calibration.errors import SettingError, TooFewRespondentsError
 from calibration.layout import theta_nodes
-from calibration.predictive import category_shares, theta_of_items
+from calibration.predictive import category_shares
 from calibration.results import Method, SamplerSettings
 
 _HELD_OUT = 0.2
@@ -73,7 +72,9 @@ def predict_sets(
         seed: Of the split.
         level: Probability that a set holds the real grade, 0.5 to 0.99.
         method: Of the fit that stands by; items are estimated at the mode it starts from.
-        traits: Each item's trait, of correlated ones; ``method`` is not looked at then.
+            Correlated traits are sampled again in few draws by ``"nuts"``, and estimated at the
+            mode by ``"mml"``.
+        traits: Each item's trait, of correlated ones.
         sampler: Of the fit of correlated traits that stands by; so many draws are not made.
 
     Raises:
@@ -96,8 +97,10 @@ def predict_sets(
     rest = replace(responses, counts=responses.counts - held)
     if traits is None:
         probability = _predicted(rest, method)
+    elif method == "mml":
+        probability = _predicted_at_mode(rest, traits)
     else:
-        probability = _predicted_by_traits(rest, traits, seed, sampler or SamplerSettings())
+        probability = _predicted_by_draws(rest, traits, seed, sampler or SamplerSettings())
     likeliest_first = np.sort(np.repeat(probability.ravel(), calibrate.ravel()))[::-1]
     cutoff = float(likeliest_first[rank - 1])
     inside = (probability >= cutoff) | (probability == probability.max(2, keepdims=True))
@@ -115,23 +118,37 @@ def _predicted(rest: Responses, method: Method) -> _Table:
     return predicted
 
 
-def _predicted_by_traits(
+def _predicted_at_mode(rest: Responses, traits: Sequence[str]) -> _Table:
+    """The same with correlated traits at the mode, in which traits tell of each other."""
+    of_item = traits_of(rest, traits)[1]
+    a, b, omega = penalised_estimates(rest, traits)
+    points = correlated_scores.posterior_points(
+        correlated_scores.prepare(rest, of_item), a, b, omega
+    )
+    total = np.zeros((*rest.counts.shape[1:], rest.n_respondents))
+    for theta, share in zip(points.theta.swapaxes(0, 1), points.share.T, strict=True):
+        total += share * category_shares(rest, a, b, theta[:, of_item].T)
+    return total.transpose(2, 0, 1)
+
+
+def _predicted_by_draws(
     rest: Responses, traits: Sequence[str], seed: int, sampler: SamplerSettings
 ) -> _Table:
-    """The same with correlated traits: averaged over draws, in which traits tell of each other."""
+    """The same averaged over draws."""
     settings = replace(sampler, draws=_DRAWS)
     fit = fit_correlated(rest, seed=seed, traits=traits, sampler=settings)
     a, b, omega = (
         fit.draws[name].reshape(-1, *fit.draws[name].shape[2:])
         for name in ("discrimination", "thresholds", "correlation")
     )
-    answers = correlated_scores.prepare(rest, np.array(fit.trait_of_item))
+    of_item = np.array(fit.trait_of_item)
+    answers = correlated_scores.prepare(rest, of_item)
     rng = np.random.default_rng((seed, 29))
     total = np.zeros((*rest.counts.shape[1:], rest.n_respondents))
     picked = range(0, len(a), sampler.chains)
     for s in picked:
         theta = correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng)
-        total += category_shares(rest, a[s], b[s], theta_of_items(fit, theta))
+        total += category_shares(rest, a[s], b[s], theta[:, of_item].T)
     predicted: _Table = total.transpose(2, 0, 1) / len(picked)
     return predicted
 

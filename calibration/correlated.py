@@ -326,11 +326,38 @@ def _maximum_likelihood(task: _Task) -> CorrelatedFit:
     )
     omega, errors = correlated_many.correlation_errors(found)
     upper = np.triu_indices(len(task.traits), 1)
-    correlations = [grm.wald(*pair) for pair in zip(omega[upper], errors[upper], strict=True)]
+    correlations = [_by_fisher(*pair) for pair in zip(omega[upper], errors[upper], strict=True)]
     theta = _Theta(*correlated_many.posteriors(found.mode.y[None], found))
     diagnostics = grm.without_chains(task.seed, found.mode, time.perf_counter() - began)
     log_likelihood = partial(correlated_many.log_likelihood, found)
     return _gathered(task, estimates, correlations, theta, diagnostics, {}, log_likelihood)
+
+
+def _by_fisher(estimate: float, error: float) -> Summary:
+    """A correlation with its standard error and the interval of Fisher's z, which ends before 1."""
+    centre, half = np.arctanh(estimate), 1.959964 * error / (1.0 - estimate**2)
+    low, high = np.tanh([centre - half, centre + half]).tolist()
+    return Summary(float(estimate), float(error), (low, high))
+
+
+def penalised_estimates(
+    responses: Responses, traits: Sequence[str] | None
+) -> tuple[_Table, _Table, _Table]:
+    """a, (n_items,), b, (n_items, n_cuts), and Omega at the mode, the priors a weak penalty.
+
+    For the arguments see `fit_correlated`. Unlike maximum likelihood it is finite for ten
+    respondents, or a category nobody used.
+
+    Raises:
+        NotConvergedError: No mode was found.
+    """
+    names, of_item = traits_of(responses, traits)
+    parts = parts_of(responses, names, of_item)
+    found = correlated_many.find(responses, parts, prior_weight=1.0)
+    used = np.asarray(found.data.used)
+    log_a, lowest, gaps = coordinates.unpack_items(found.mode.y, *used.shape)
+    omega = correlated_many.correlations(found.mode.y, len(names))
+    return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, used), omega
 
 
 def _mode(responses: Responses, data: CorrelatedData) -> Mode:

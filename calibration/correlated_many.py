@@ -39,6 +39,7 @@ _ROUNDS, _REFINEMENTS = 12, 5
 _LONGEST, _NEARBY, _SHORTEST, _SHALLOW = 1.0, 0.3, 1e-3, 0.2
 _NEAR, _NEAR_FOR_CHAINS, _FLAT = 1e-3, 0.5, 1e-3
 _FLOAT32_ANSWERS = 64
+_SINGULAR, _A_GOOD_PART = 1e-4, 0.3
 
 _ENDLESS = (
     "no mode: a parameter runs off without end, as where two items or two traits are equal, or a "
@@ -111,13 +112,32 @@ def find(responses: Responses, parts: Sequence[Responses], *, prior_weight: floa
             break
         mode, data = _climb(mode.y, closer, start.own)
     else:
-        raise NotConvergedError(_ENDLESS)
+        raise NotConvergedError(_endless(mode.y, responses, parts))
     # Chains need a point that is good to whiten by, standard errors need the maximum.
     near = _NEAR_FOR_CHAINS if prior_weight else _NEAR
     flat = not prior_weight and np.linalg.eigvalsh(-mode.hessian)[0] < _FLAT
     if mode.gradient_max < near and not flat:
         return Found(mode, data, start.own)
-    raise NotConvergedError(_ENDLESS)
+    raise NotConvergedError(_endless(mode.y, responses, parts))
+
+
+def _endless(y: _Table, responses: Responses, parts: Sequence[Responses]) -> str:
+    """What ran off where the search ended."""
+    at_border = _at_border(y, [part.family for part in parts])
+    return f"{_ENDLESS}.{at_border}{grm.run_off(responses, y)}".rstrip(".")
+
+
+def _at_border(y: _Table, traits: Sequence[str]) -> str:
+    """Names the traits that a singular Omega makes depend on each other."""
+    sizes, directions = np.linalg.eigh(correlations(y, len(traits)))
+    if sizes[0] > _SINGULAR:
+        return ""
+    shares = zip(traits, np.abs(directions[:, 0]), strict=True)
+    named = ", ".join(name for name, share in shares if share > _A_GOOD_PART)
+    return (
+        f" The correlations ran to their border, where each of the traits {named} follows from "
+        "the rest: give more respondents, or method 'nuts', whose priors hold them inside."
+    )
 
 
 def _climb(y: _Table, data: MarginalTraits, own: bool) -> tuple[Mode, MarginalTraits]:

@@ -44,6 +44,20 @@ class Answers(NamedTuple):
     loads: _Table
 
 
+class Points(NamedTuple):
+    """Of theta, shape (n, m, n_traits), with the logs of their weights, (n, m)."""
+
+    theta: _Table
+    log_weight: _Table
+
+    @property
+    def share(self) -> _Table:
+        """Each point's part of its respondent's posterior, shape (n, m)."""
+        weight = np.exp(self.log_weight - self.log_weight.max(1, keepdims=True))
+        share: _Table = weight / weight.sum(1, keepdims=True)
+        return share
+
+
 def prepare(responses: Responses, of_item: NDArray[np.int64]) -> Answers:
     """Lay responses out; ``of_item`` is the index of each item's trait."""
     counts = layout.cut_counts(responses)
@@ -95,10 +109,28 @@ def draw_theta(
         NotConvergedError: As there.
     """
     z = rng.standard_normal((_POINTS[1], len(correlation)))
-    found = _around_modes(answers, discrimination, thresholds, correlation, z)
-    picked = (found.log_weight + rng.gumbel(size=found.log_weight.shape)).argmax(1)
-    drawn: _Table = found.theta[np.arange(len(picked)), picked]
-    return drawn
+    return pick(_around_modes(answers, discrimination, thresholds, correlation, z), rng)
+
+
+def posterior_points(
+    answers: Answers, discrimination: _Table, thresholds: _Table, correlation: _Table
+) -> Points:
+    """The points of the integral, which stand for each respondent's posterior given the items.
+
+    For the arguments see `log_likelihoods`; enough to draw from again and again.
+
+    Raises:
+        NotConvergedError: As there.
+    """
+    z = _points(len(correlation), len(answers.above))
+    return _around_modes(answers, discrimination, thresholds, correlation, z)
+
+
+def pick(points: Points, rng: np.random.Generator) -> _Table:
+    """One of each respondent's points, as likely as its weight, shape (n_respondents, n_traits)."""
+    picked = (points.log_weight + rng.gumbel(size=points.log_weight.shape)).argmax(1)
+    theta: _Table = points.theta[np.arange(len(picked)), picked]
+    return theta
 
 
 def composite_scores(fit: "CorrelatedFit") -> RespondentScores:
@@ -117,16 +149,9 @@ def composite_scores(fit: "CorrelatedFit") -> RespondentScores:
     return RespondentScores(fit.theta.respondents, drawn.mean((0, 1)), drawn.std((0, 1)))
 
 
-class _Points(NamedTuple):
-    """Of theta, shape (n, m, n_traits), with the logs of their weights, (n, m)."""
-
-    theta: _Table
-    log_weight: _Table
-
-
 def _around_modes(
     answers: Answers, discrimination: _Table, thresholds: _Table, correlation: _Table, z: _Table
-) -> _Points:
+) -> Points:
     """Points of the wider normal, and how much more likely theta is there than they are."""
     cuts = np.where(answers.used, discrimination[:, None] * thresholds, 0.0)
     precision = np.linalg.inv(correlation).astype(np.float64)
@@ -136,7 +161,7 @@ def _around_modes(
     log_prior = -0.5 * np.einsum("nmi,ij,nmj->nm", theta, precision, theta)
     log_density = _log_density(answers, discrimination, cuts, theta) + log_prior
     log_volume = np.log(np.diagonal(root, 0, 1, 2)).sum(1) - 0.5 * np.linalg.slogdet(correlation)[1]
-    return _Points(theta, log_density + 0.5 * (z**2).sum(1) + log_volume[:, None])
+    return Points(theta, log_density + 0.5 * (z**2).sum(1) + log_volume[:, None])
 
 
 def _modes(

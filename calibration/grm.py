@@ -369,7 +369,7 @@ def _mode(
         mode = find(start, data)
     except NotConvergedError as error:
         known = "; ".join(responses.notes) or "nothing odd was seen in the responses"
-        where = _run_off(responses, error.at)
+        where = run_off(responses, error.at)
         raise NotConvergedError(
             f"{responses.family}: {error}.{where} Notes: {known}", error.at
         ) from error
@@ -377,7 +377,7 @@ def _mode(
     return mode
 
 
-def _run_off(responses: Responses, at: NDArray[np.float64] | None) -> str:
+def run_off(responses: Responses, at: NDArray[np.float64] | None) -> str:
     """Names the items whose discriminations had left all reason where a search ended."""
     if at is None:
         return ""

@@ -111,9 +111,9 @@ def check_fit(
     Beyond 4,000 respondents a random 4,000 are compared.
 
     Args:
-        fit: The calibrated family. Without draws (``"mml"``) the items are kept at their
-            estimates, and only traits and answers are drawn. With correlated traits each item is
-            answered by its own.
+        fit: The calibrated family. Without draws (``"mml"``) items and correlations are kept at
+            their estimates, and only traits and answers are drawn. With correlated traits each
+            item is answered by its own.
         responses: What it was calibrated on.
         seed: Of the replications.
         replications: At least 100: with fewer no p-value is below 0.01.
@@ -161,7 +161,7 @@ def _parameters(
     Several traits are drawn here where they were not sampled.
     """
     if not fit.draws:
-        return [_Parameters(*point_estimates(fit), None)] * n
+        return _at_estimates(fit, responses, chosen, n, rng)
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in fit.draws.items()}
     a, b, theta = flat["discrimination"], flat["thresholds"], flat.get("theta")
     picked = np.linspace(0, len(a) - 1, n).astype(int)
@@ -169,14 +169,36 @@ def _parameters(
         return [_Parameters(a[s], b[s], theta_of_items(fit, theta[s, chosen])) for s in picked]
     if isinstance(fit, Fit):
         return [_Parameters(a[s], b[s], None) for s in picked]
-    kept = responses.chosen(np.isin(np.arange(responses.n_respondents), chosen))
-    answers = correlated_scores.prepare(kept, np.array(fit.trait_of_item))
+    answers = _answers(fit, responses, chosen)
     omega = flat["correlation"]
     drawn = [correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng) for s in picked]
     return [
         _Parameters(a[s], b[s], theta_of_items(fit, one))
         for s, one in zip(picked, drawn, strict=True)
     ]
+
+
+def _at_estimates(
+    fit: "Fit | CorrelatedFit",
+    responses: Responses,
+    chosen: NDArray[np.intp],
+    n: int,
+    rng: np.random.Generator,
+) -> list[_Parameters]:
+    a, b = point_estimates(fit)
+    if isinstance(fit, Fit):
+        return [_Parameters(a, b, None)] * n
+    answers = _answers(fit, responses, chosen)
+    points = correlated_scores.posterior_points(answers, a, b, fit.correlation_mean)
+    drawn = [correlated_scores.pick(points, rng) for _ in range(n)]
+    return [_Parameters(a, b, theta_of_items(fit, theta)) for theta in drawn]
+
+
+def _answers(
+    fit: "CorrelatedFit", responses: Responses, chosen: NDArray[np.intp]
+) -> correlated_scores.Answers:
+    kept = responses.chosen(np.isin(np.arange(responses.n_respondents), chosen))
+    return correlated_scores.prepare(kept, np.array(fit.trait_of_item))
 
 
 def theta_of_items(fit: "Fit | CorrelatedFit", theta: _Table) -> _Table:

@@ -103,7 +103,7 @@ class Summary:
         mean: Posterior mean; the estimate for maximum likelihood.
         sd: Posterior standard deviation; the standard error for maximum likelihood.
         hdi95: Narrowest interval that holds 95% of the draws; for maximum likelihood the
-            estimate ± 1.96 standard errors.
+            estimate ± 1.96 standard errors, of a correlation on the scale of Fisher's z.
         r_hat: Rank-normalised split R-hat (Vehtari et al. 2021); None without chains.
         ess_bulk: Bulk effective sample size; None without chains.
         ess_tail: Tail effective sample size; None without chains.

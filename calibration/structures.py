@@ -18,6 +18,7 @@ from calibration import coordinates, correlated_scores, density, grm, loo
 from calibration.correlated import CorrelatedFit
 from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
+from calibration.errors import SettingError
 from calibration.loo import Draws, Left, Loo, Model
 from calibration.results import Priors
 
@@ -43,8 +44,11 @@ def compare_structures(
 
     Raises:
         NotConvergedError: A simpler model has no mode.
-        SettingError: Fewer than 10 respondents are to be left out.
+        SettingError: The fit has no draws (maximum likelihood), or fewer than 10 respondents are
+            to be left out.
     """
+    if not fit.draws:
+        raise SettingError(f"{fit.family}: method 'mml' has no draws: fit it by 'nuts'")
     rng = np.random.default_rng((seed, 23))
     chosen = loo.who_is_left_out(responses.n_respondents, most_left_out, rng)
     of_item = np.array(fit.trait_of_item)

@@ -13,16 +13,11 @@ def as_structured(asked: Parameters) -> Parameters:
     """The parameters with nothing in them that their structure has no use for.
 
     Raises:
-        ParametersError: Correlated traits by maximum likelihood, or of data that can't carry them.
+        ParametersError: Correlated traits of data that can't carry them.
     """
     if asked.structure == "unidimensional":
         families = tuple(one.model_copy(update={"traits": ()}) for one in asked.families)
         return asked.model_copy(update={"families": families})
-    if asked.method != "nuts":
-        raise ParametersError(
-            f"--structure correlated needs --method nuts, not {asked.method}: maximum likelihood "
-            f"integrates one trait out, not several; leave --method out, {_WAY_OUT}"
-        )
     for family in asked.families:
         _refuse_few(family, asked)
     return asked

@@ -111,6 +111,7 @@ def _fit(
             seed=job.seed,
             traits=checks.traits_of(job),
             sampler=checks.settings(job),
+            method=job.method,
             progress=progress,
         )
     return calibration.fit(

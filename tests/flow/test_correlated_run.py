@@ -118,7 +118,6 @@ def test_a_survey_without_traits_is_refused_and_leaves_nothing(nexus, survey):
     files = ("--responses", str(survey / "survey.csv"), "--scales")
     for more, said in (
         ((*files, str(survey / "one.toml")), "family both names no traits"),
-        ((*files, str(survey / "two.toml"), "--method", "mml"), "needs --method nuts"),
         (("--structure", "guess"), "'guess'"),
     ):
         ended = nexus.run(*asked, *more, "--json")
@@ -145,3 +144,34 @@ async def test_a_survey_s_traits_are_those_of_its_scales(survey, monkeypatch, ne
     page = path_of(document["report"]).read_text()
     assert "Trait first" in page
     assert "Each trait's groups are compared by its own items" in page.replace("&#39;", "'")
+
+
+async def test_a_survey_s_traits_are_estimated_by_maximum_likelihood(
+    survey, monkeypatch, new_nexus
+):
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    home = new_nexus().home
+    files = {"responses": survey / "survey.csv", "scales": survey / "two.toml"}
+    document = await completed(home, 1, method="mml", **files)
+    [family] = document["families"]
+    assert family["status"] in {"promoted", "held"}
+    assert (family["method"], family["r_hat_max"], family["inference_data"]) == ("mml", None, None)
+    verdicts = family["gates"]
+    unjudged = {number for number, word in verdicts.items() if word == "not judged"}
+    assert unjudged == {"2", "3", "4", "10"}
+    assert (verdicts["1"], verdicts["7"]) == ("passed", "passed")
+    artefact = GrmArtefact.from_json(path_of(family["grm"]).read_text())
+    [pair] = artefact.correlations
+    assert pair.correlation.hdi95[0] < 0.6 < pair.correlation.hdi95[1] < 1
+    assert artefact.population == {}
+    kept = rows(home, "SELECT mean, sd, hdi_high, r_hat FROM trait_correlations")
+    told = pair.correlation
+    assert kept == [(told.mean, told.sd, told.hdi95[1], None)]
+    scored = "SELECT trait, count(*), bool_and(sd > 0 AND sd < 1) FROM trait_scores GROUP BY 1"
+    assert sorted(rows(home, scored)) == [("first", 24, True), ("second", 24, True)]
+    assert rows(home, "SELECT count(*) FROM scores WHERE sd > 0") == [(24,)]
+    assert rows(home, "SELECT count(*) FROM model_comparisons") == [(0,)]
+    page = path_of(document["report"]).read_text()
+    assert "estimate and 95% interval of each two traits" in page
+    for said in ("No draws were kept for this fit", "has no draws: fit it by", "--method mml"):
+        assert said in page

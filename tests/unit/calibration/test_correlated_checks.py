@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration import gates
+from calibration import gates, scores
 from calibration.artefact import GrmArtefact
-from calibration.conformal import predict_sets
-from calibration.correlated import CorrelatedFit, fit_correlated
+from calibration.conformal import _predicted_at_mode, predict_sets
+from calibration.correlated import CorrelatedFit, fit_correlated, penalised_estimates
 from calibration.correlated_scores import composite_scores
 from calibration.data import Responses
-from calibration.errors import CalibrationError, TooFewItemsError
+from calibration.errors import CalibrationError, SettingError, TooFewItemsError
 from calibration.invariance import InvarianceRow, compare, of_trait, over_traits
 from calibration.persons import odd_respondents
 from calibration.predictive import check_fit
-from calibration.results import SamplerSettings
+from calibration.results import Method, SamplerSettings
 from calibration.stability import compare_versions
 from calibration.structures import compare_structures
 
@@ -116,13 +116,49 @@ def test_traits_that_were_not_sampled_are_drawn_for_the_fit_gate(
     assert not gates.model_fit(check_fit(wrong, responses, seed=3)).passed
 
 
-def test_prediction_sets_read_each_items_own_trait(apart: tuple[Responses, CorrelatedFit]) -> None:
+def test_traits_are_drawn_at_the_estimates_where_nothing_was_sampled() -> None:
+    responses = answers(0.0)
+    fit = fit_correlated(responses, seed=0, traits=TRAITS, method="mml")
+    assert not fit.draws
+    assert gates.model_fit(check_fit(fit, responses, seed=3)).passed
+    wrong = replace(fit, trait_of_item=(0, 1, 0, 1))
+    assert not gates.model_fit(check_fit(wrong, responses, seed=3)).passed
+
+
+def test_nothing_is_compared_by_leaving_out_where_nothing_was_sampled(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    with pytest.raises(SettingError, match="'mml' has no draws: fit it by 'nuts'"):
+        compare_structures(replace(apart[1], draws={}), apart[0], seed=0)
+
+
+@pytest.mark.parametrize("method", ["nuts", "mml"])
+def test_prediction_sets_read_each_items_own_trait(
+    apart: tuple[Responses, CorrelatedFit], method: Method
+) -> None:
     responses = apart[0]
-    own = predict_sets(responses, seed=2, traits=TRAITS, sampler=SHORT)
-    one = predict_sets(responses, seed=2, method="nuts")
+    own = predict_sets(responses, seed=2, method=method, traits=TRAITS, sampler=SHORT)
+    one = predict_sets(responses, seed=2, method=method)
     assert own.coverage >= own.coverage_floor
     assert own.mean_size < one.mean_size - 0.1
     assert own.n_tested == one.n_tested
+
+
+def test_predictions_at_the_mode_are_those_of_a_grid_over_both_traits() -> None:
+    """With one answer each and traits that correlate by 0.9, much is known from the other trait."""
+    rng = np.random.default_rng(3)
+    theta = rng.standard_normal((150, 2)) @ np.linalg.cholesky([[1, 0.9], [0.9, 1]]).T
+    eta = 2.0 * theta[:, [0, 0, 1, 1]] + rng.logistic(size=(150, 4))
+    responses = Responses.from_matrix("f", np.digitize(eta, [-1.5, 0.0, 1.5]), items=ITEMS)
+    found = _predicted_at_mode(responses, TRAITS)
+    a, b, omega = penalised_estimates(responses, TRAITS)
+    nodes = np.linspace(-5, 5, 81)
+    grid = np.stack([axis.ravel() for axis in np.meshgrid(nodes, nodes)])
+    log_p = scores.log_category_probabilities(responses, a, b, grid[[0, 0, 1, 1]])
+    log_prior = -0.5 * np.einsum("it,ij,jt->t", grid, np.linalg.inv(omega), grid)
+    joint = np.exp(np.einsum("njk,jkt->nt", responses.counts, log_p) + log_prior)
+    expected = np.einsum("nt,jkt->njk", joint / joint.sum(1, keepdims=True), np.exp(log_p))
+    np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 def test_the_right_structure_predicts_best(
@@ -243,7 +279,7 @@ def test_all_ten_gates_judge_correlated_traits(apart: tuple[Responses, Correlate
     kept = GrmArtefact.from_fit(fit)
     evidence = gates.Evidence(
         check_fit(fit, responses, seed=0),
-        predict_sets(responses, seed=0, traits=TRAITS, sampler=SHORT),
+        predict_sets(responses, seed=0, method="nuts", traits=TRAITS, sampler=SHORT),
         compare_versions(kept, kept),
     )
     halves = responses.regrouped(np.arange(12) % 2)

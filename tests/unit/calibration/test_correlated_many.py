@@ -252,6 +252,21 @@ def test_maximum_likelihood_is_the_maximum(known: tuple[Responses, np.ndarray]) 
     assert max(at(value.mean, -0.3 * error), at(value.mean, 0.3 * error)) < best
 
 
+def test_a_correlations_interval_is_fishers() -> None:
+    """Where the correlation's standard error is (1 - r^2) / sqrt(n), its z's is 1 / sqrt(n)."""
+    found = correlated._by_fisher(0.95, (1 - 0.95**2) / 5.0)
+    assert (found.mean, found.sd) == (0.95, pytest.approx(0.0195))
+    ends = np.arctanh(found.hdi95)
+    np.testing.assert_allclose(ends - np.arctanh(0.95), [-1.959964 / 5, 1.959964 / 5])
+    assert correlated._by_fisher(0.95, 0.2).hdi95[1] < 1
+
+
+def test_correlations_at_their_border_are_refused_by_name() -> None:
+    responses, _ = survey(200, rho=0.999999, slope=2.5, seed=3)
+    with pytest.raises(NotConvergedError, match=r"traits a, b follows from the rest: .* 'nuts'"):
+        fit_correlated(responses, seed=0, traits=TRAITS, method="mml")
+
+
 def test_an_unknown_method_is_refused(known: tuple[Responses, np.ndarray]) -> None:
     with pytest.raises(SettingError, match="method = 'map'"):
         fit_correlated(known[0], seed=0, traits=TRAITS, method="map")  # type: ignore[arg-type]

@@ -50,15 +50,23 @@ def test_answers_are_as_probable_as_on_a_fine_grid(
     np.testing.assert_allclose(found, by_quadrature(responses, correlation), atol=within)
 
 
-def test_draws_of_theta_have_the_posteriors_mean_and_covariance() -> None:
+@pytest.mark.parametrize("again", [True, False])
+def test_draws_of_theta_have_the_posteriors_mean_and_covariance(*, again: bool) -> None:
     """Against the sampled posterior's own weights on a grid of both traits."""
     responses = answers(6, 2)
     omega = np.array([[1.0, 0.6], [0.6, 1.0]])
     prepared = correlated_scores.prepare(responses, OF_ITEM)
     rng = np.random.default_rng(0)
+    points = correlated_scores.posterior_points(prepared, A, B, omega)
     drawn = np.stack(
-        [correlated_scores.draw_theta(prepared, A, B, omega, rng) for _ in range(2000)]
+        [
+            correlated_scores.pick(points, rng)
+            if again
+            else correlated_scores.draw_theta(prepared, A, B, omega, rng)
+            for _ in range(2000)
+        ]
     )
+    shared_out = np.einsum("nm,nmt->nt", points.share, points.theta)
     nodes = np.linspace(-5, 5, 201)
     first, second = (axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij"))
     theta = np.stack([first, second])
@@ -69,6 +77,7 @@ def test_draws_of_theta_have_the_posteriors_mean_and_covariance() -> None:
     weight /= weight.sum(1, keepdims=True)
     mean = weight @ theta.T
     np.testing.assert_allclose(drawn.mean(0), mean, atol=0.06)
+    np.testing.assert_allclose(shared_out, mean, atol=0.03)
     for person in range(6):
         off = theta - mean[person][:, None]
         expected = (weight[person] * off) @ off.T

@@ -31,6 +31,10 @@ def test_a_survey_may_have_traits_of_two_items():
     assert found.families[0].traits == ("x", "x", "y", "y")
 
 
+def test_either_method_carries_correlated_traits():
+    assert asked("correlated", method="mml").method == "mml"
+
+
 def test_one_trait_per_family_has_no_use_for_their_names():
     plain = asked("unidimensional", responses=survey())
     assert asked("unidimensional", responses=survey("x", "x", "y", "y")) == plain
@@ -47,7 +51,6 @@ def test_a_profile_has_a_structure_that_may_be_overruled(monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({"method": "mml"}, "needs --method nuts, not mml"),
         ({"responses": survey()}, "family f names no traits"),
         ({"responses": survey("x", "x", "x", "x")}, "family f has one trait, x"),
         ({"responses": survey("x", "x", "x", "y")}, "family f: trait y has one item"),
