@@ -170,7 +170,7 @@ class GrmArtefact(_Frozen):
         }
         if not isinstance(fit, Fit):
             document |= _of_traits(fit, document["items"])
-        elif fit.priors != Priors():
+        if fit.priors != Priors():
             document["priors"] = asdict(fit.priors)
         try:
             return cls.model_validate(document)

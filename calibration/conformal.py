@@ -15,12 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import correlated_scores, grm, scores
-from calibration.correlated import fit_correlated, penalised_estimates, traits_of
+from calibration.correlated import (
+    CorrelatedFit,
+    fit_correlated,
+    penalised_estimates,
+    traits_of,
+)
 from calibration.data import Responses
 from calibration.errors import SettingError, TooFewRespondentsError
 from calibration.layout import theta_nodes
 from calibration.predictive import category_shares
-from calibration.results import Method, SamplerSettings
+from calibration.results import Method, Priors, SamplerSettings
 
 _HELD_OUT = 0.2
 _DRAWS = 250  # per chain: a probability is then known to a hundredth
@@ -64,6 +69,7 @@ def predict_sets(
     method: Method = "mml",
     traits: Sequence[str] | None = None,
     sampler: SamplerSettings | None = None,
+    priors: Priors | None = None,
 ) -> Conformal:
     """Calibrate and test prediction sets.
 
@@ -76,6 +82,7 @@ def predict_sets(
             mode by ``"mml"``.
         traits: Each item's trait, of correlated ones.
         sampler: Of the fit of correlated traits that stands by; so many draws are not made.
+        priors: Of the items; a weak penalty for ``"mml"``.
 
     Raises:
         SettingError: A level out of range.
@@ -96,20 +103,22 @@ def predict_sets(
         )
     rest = replace(responses, counts=responses.counts - held)
     if traits is None:
-        probability = _predicted(rest, method)
+        probability = _predicted(rest, method, priors)
     elif method == "mml":
-        probability = _predicted_at_mode(rest, traits)
+        probability = _predicted_at_mode(rest, traits, priors)
     else:
-        probability = _predicted_by_draws(rest, traits, seed, sampler or SamplerSettings())
+        few = replace(sampler or SamplerSettings(), draws=_DRAWS)
+        fit = fit_correlated(rest, seed=seed, traits=traits, sampler=few, priors=priors)
+        probability = _predicted_by_draws(rest, fit)
     likeliest_first = np.sort(np.repeat(probability.ravel(), calibrate.ravel()))[::-1]
     cutoff = float(likeliest_first[rank - 1])
     inside = (probability >= cutoff) | (probability == probability.max(2, keepdims=True))
     return _measured(inside, test, (level, cutoff, int(calibrate.sum())))
 
 
-def _predicted(rest: Responses, method: Method) -> _Table:
+def _predicted(rest: Responses, method: Method, priors: Priors | None) -> _Table:
     """Probability of each grade given the respondent's other answers, as the counts are shaped."""
-    a, b = grm.mode_estimates(rest, method)
+    a, b = grm.mode_estimates(rest, method, priors)
     nodes = theta_nodes(rest)
     share = scores.posterior_on_nodes(rest, rest.counts, (a, b), nodes)
     by_node = category_shares(rest, a, b, nodes)
@@ -118,10 +127,12 @@ def _predicted(rest: Responses, method: Method) -> _Table:
     return predicted
 
 
-def _predicted_at_mode(rest: Responses, traits: Sequence[str]) -> _Table:
+def _predicted_at_mode(
+    rest: Responses, traits: Sequence[str], priors: Priors | None = None
+) -> _Table:
     """The same with correlated traits at the mode, in which traits tell of each other."""
     of_item = traits_of(rest, traits)[1]
-    a, b, omega = penalised_estimates(rest, traits)
+    a, b, omega = penalised_estimates(rest, traits, priors)
     points = correlated_scores.posterior_points(
         correlated_scores.prepare(rest, of_item), a, b, omega
     )
@@ -131,21 +142,17 @@ def _predicted_at_mode(rest: Responses, traits: Sequence[str]) -> _Table:
     return total.transpose(2, 0, 1)
 
 
-def _predicted_by_draws(
-    rest: Responses, traits: Sequence[str], seed: int, sampler: SamplerSettings
-) -> _Table:
+def _predicted_by_draws(rest: Responses, fit: CorrelatedFit) -> _Table:
     """The same averaged over draws."""
-    settings = replace(sampler, draws=_DRAWS)
-    fit = fit_correlated(rest, seed=seed, traits=traits, sampler=settings)
     a, b, omega = (
         fit.draws[name].reshape(-1, *fit.draws[name].shape[2:])
         for name in ("discrimination", "thresholds", "correlation")
     )
     of_item = np.array(fit.trait_of_item)
     answers = correlated_scores.prepare(rest, of_item)
-    rng = np.random.default_rng((seed, 29))
+    rng = np.random.default_rng((fit.diagnostics.seed, 29))
     total = np.zeros((*rest.counts.shape[1:], rest.n_respondents))
-    picked = range(0, len(a), sampler.chains)
+    picked = range(0, len(a), fit.diagnostics.chains)
     for s in picked:
         theta = correlated_scores.draw_theta(answers, a[s], b[s], omega[s], rng)
         total += category_shares(rest, a[s], b[s], theta[:, of_item].T)

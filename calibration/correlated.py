@@ -7,10 +7,11 @@ out (`marginal_correlated`), and their posteriors worked out afterwards. The mod
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from calibration import (
     correlated_density,
     correlated_many,
     correlated_scores,
+    density,
     grm,
     layout,
     nuts,
@@ -85,6 +87,7 @@ class CorrelatedFit:
             gates and curves. Its figures of the chains are those of all traits together.
         log_likelihood: Of the responses with all traits integrated out, at the estimates.
         marginal_reliability: Share of the scores' variance that is the traits', on average.
+        priors: Of the items; maximum likelihood has none.
     """
 
     family: str
@@ -102,6 +105,7 @@ class CorrelatedFit:
     log_likelihood: float
     marginal_reliability: float
     notes: tuple[str, ...] = ()
+    priors: Priors = field(default_factory=Priors)
 
     @property
     def correlation_mean(self) -> _Table:
@@ -119,6 +123,7 @@ class _Task:
     traits: tuple[str, ...]
     of_item: NDArray[np.int64]
     seed: int
+    priors: Priors
     tell: Callable[[Progress], None]
 
     def found(self, mode: Mode) -> None:
@@ -152,6 +157,7 @@ def fit_correlated(
     traits: Sequence[str] | None = None,
     sampler: SamplerSettings | None = None,
     method: Method = "nuts",
+    priors: Priors | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> CorrelatedFit:
     """Calibrate traits together with their correlations.
@@ -169,6 +175,7 @@ def fit_correlated(
             trees of at most three doublings. Not used by ``"mml"``.
         method: ``"nuts"`` for the posterior, ``"mml"`` for marginal maximum likelihood with
             standard errors from the observed information.
+        priors: Of the items; not used by ``"mml"``.
         progress: Told how far it is.
 
     Raises:
@@ -181,7 +188,9 @@ def fit_correlated(
         raise SettingError(f"seed = {seed}: give 0 to 2**63 - 1")
     if method not in ("nuts", "mml"):
         raise SettingError(f"method = {method!r}: give 'nuts' or 'mml'")
-    task = _Task(responses, *traits_of(responses, traits), seed, progress or (lambda _: None))
+    used = priors if priors and method == "nuts" else Priors()
+    tell = progress or (lambda _: None)
+    task = _Task(responses, *traits_of(responses, traits), seed, used, tell)
     settings = sampler or SamplerSettings()
     task.tell(Progress(responses.family, "mode", 0, 0))
     try:
@@ -195,7 +204,9 @@ def fit_correlated(
         raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
 
 
-def correlated_data(responses: Responses, of_item: NDArray[np.int64]) -> CorrelatedData:
+def correlated_data(
+    responses: Responses, of_item: NDArray[np.int64], priors: Priors
+) -> CorrelatedData:
     """The data of `correlated_density.log_density`; ``of_item`` is each item's trait."""
     counts = layout.cut_counts(responses)
     loads = np.eye(int(of_item.max()) + 1)[of_item]
@@ -215,8 +226,9 @@ def correlated_data(responses: Responses, of_item: NDArray[np.int64]) -> Correla
         loads,
         0.0,
         1.0,
+        density.tabulate(priors, len(responses.items)),
     )
-    return CorrelatedData(*map(jnp.asarray, parts))
+    return CorrelatedData(*jax.tree.map(jnp.asarray, parts))
 
 
 def parts_of(
@@ -259,7 +271,7 @@ def traits_of(
 def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     """Every trait of every respondent is sampled."""
     responses = task.responses
-    data = correlated_data(responses, task.of_item)
+    data = correlated_data(responses, task.of_item, task.priors)
     settings = replace(
         settings,
         draws=settings.draws or _DRAWS,
@@ -268,7 +280,7 @@ def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     mode = _mode(responses, data)
     task.found(mode)
     chains = _chains(mode, data, task.seed, settings, task.tell_of_chains)
-    draws = stated_draws(responses, chains.y, data, task.seed)
+    draws = stated_draws(responses, chains.y, data, task.seed, task.priors)
     theta = draws["theta"]
     flat = theta.reshape(-1, *theta.shape[2:])
     mean = flat.mean(0)
@@ -284,7 +296,7 @@ def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
 def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     """The traits are integrated out."""
     responses = task.responses
-    found = correlated_many.find(responses, task.parts(), prior_weight=1.0)
+    found = correlated_many.find(responses, task.parts(), prior_weight=1.0, priors=task.priors)
     task.found(found.mode)
     log_density, data = correlated_many.to_sample(found, responses)
     mode, used = found.mode, np.asarray(data.used)
@@ -302,7 +314,7 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     chains = replace(chains, y=coordinates.from_middle_to_lowest(chains.y, used))
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     rng = np.random.default_rng((task.seed, responses.n_responses))
-    mean, sd = coordinates.draw_population(log_a, rng, Priors())
+    mean, sd = coordinates.draw_population(log_a, rng, task.priors)
     draws = {
         "discrimination": np.exp(log_a),
         "thresholds": coordinates.thresholds_of(log_a, lowest, gaps, used),
@@ -341,7 +353,7 @@ def _by_fisher(estimate: float, error: float) -> Summary:
 
 
 def penalised_estimates(
-    responses: Responses, traits: Sequence[str] | None
+    responses: Responses, traits: Sequence[str] | None, priors: Priors | None = None
 ) -> tuple[_Table, _Table, _Table]:
     """a, (n_items,), b, (n_items, n_cuts), and Omega at the mode, the priors a weak penalty.
 
@@ -353,7 +365,7 @@ def penalised_estimates(
     """
     names, of_item = traits_of(responses, traits)
     parts = parts_of(responses, names, of_item)
-    found = correlated_many.find(responses, parts, prior_weight=1.0)
+    found = correlated_many.find(responses, parts, prior_weight=1.0, priors=priors)
     used = np.asarray(found.data.used)
     log_a, lowest, gaps = coordinates.unpack_items(found.mode.y, *used.shape)
     omega = correlated_many.correlations(found.mode.y, len(names))
@@ -405,7 +417,7 @@ def _flattened(mode: Mode, data: CorrelatedData) -> nuts.Whitened:
 
 
 def stated_draws(
-    responses: Responses, y: _Table, data: CorrelatedData, seed: int
+    responses: Responses, y: _Table, data: CorrelatedData, seed: int, priors: Priors
 ) -> dict[str, _Table]:
     """The coordinates' draws as draws of the stated model; `parameters`, for all draws at once."""
     loads, used = np.asarray(data.loads), np.asarray(data.used)
@@ -430,7 +442,7 @@ def stated_draws(
     lowest = lowest + shift @ loads.T * np.exp(log_a)
     log_a = log_a - np.log(scale) @ loads.T
     rng = np.random.default_rng((seed, responses.n_responses))
-    mean, sd = coordinates.draw_population(log_a, rng, Priors())
+    mean, sd = coordinates.draw_population(log_a, rng, priors)
     return {
         "discrimination": np.exp(log_a),
         "thresholds": coordinates.thresholds_of(log_a, lowest, log_gap, used),
@@ -472,7 +484,10 @@ def _gathered(
     upper = np.triu_indices(len(traits), 1)
     omega[upper] = omega.T[upper] = [value.mean for value in correlations]
     by_trait = tuple(
-        _of_trait(part, task.of_item == c, (c, estimates, known, diagnostics, draws))
+        replace(
+            _of_trait(part, task.of_item == c, (c, estimates, known, diagnostics, draws)),
+            priors=task.priors,
+        )
         for c, part in enumerate(task.parts())
     )
     return CorrelatedFit(
@@ -494,6 +509,7 @@ def _gathered(
         log_likelihood=log_likelihood(*grm.point(responses, estimates), omega),
         marginal_reliability=float(np.mean([fit.marginal_reliability for fit in by_trait])),
         notes=responses.notes,
+        priors=task.priors,
     )
 
 

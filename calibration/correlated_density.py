@@ -23,7 +23,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from calibration import density
-from calibration.results import Priors
 
 LKJ_CONCENTRATION = 2.0
 
@@ -35,7 +34,7 @@ class CorrelatedData(NamedTuple):
     shape (n_traits, n_respondents, n_respondents - 2), spans what is orthogonal to it and to a
     constant. ``loads``, shape (n_items, n_traits), is 1 where the item belongs to the trait.
     ``flatness`` is the share of the items' steepness that is taken out of the deviations, and
-    ``ridge`` is added to the traits' squares; neither changes the model.
+    ``ridge`` is added to the traits' squares; neither changes the model. ``priors`` are the items'.
     """
 
     above: Array
@@ -47,6 +46,7 @@ class CorrelatedData(NamedTuple):
     loads: Array
     flatness: Array
     ridge: Array
+    priors: density.PriorTable
 
 
 class Parameters(NamedTuple):
@@ -125,9 +125,7 @@ def log_density(y: Array, data: CorrelatedData) -> Array:
     return (
         density.answers(eta, data.above, data.both)
         + density.between_cuts(at.known, data.middle, data.used)
-        + density.log_prior(
-            stated_items(at, data), data.used, density.tabulate(Priors(), len(data.used))
-        )
+        + density.log_prior(stated_items(at, data), data.used, data.priors)
         + density.unused_gaps(at.known, data.used)
         + _traits(at, data)
     )

@@ -27,6 +27,7 @@ from calibration.data import Responses
 from calibration.errors import NotConvergedError
 from calibration.marginal_correlated import MarginalTraits, Sites
 from calibration.newton import LogDensity, Mode, approach
+from calibration.results import Priors
 
 _OWN_NODES = 7
 _PASSES_OF_SEARCH, _PASSES_NEARBY = 15, 5
@@ -89,19 +90,27 @@ class Looked(NamedTuple):
     sites: Sites
 
 
-def find(responses: Responses, parts: Sequence[Responses], *, prior_weight: float) -> Found:
+def find(
+    responses: Responses,
+    parts: Sequence[Responses],
+    *,
+    prior_weight: float,
+    priors: Priors | None = None,
+) -> Found:
     """The mode of all parameters together.
 
     Args:
         responses: All items.
         parts: Those of each trait.
         prior_weight: 1 for the posterior, 0 for maximum likelihood.
+        priors: Of the items.
 
     Raises:
         NotConvergedError: No mode was found.
     """
-    start = _start(responses, parts)
-    data = _lay_out(responses, parts, start, prior_weight)
+    priors = priors or Priors()
+    start = _start(responses, parts, priors)
+    data = _lay_out(responses, parts, start, prior_weight, priors)
     y, data = _with_correlations(start, data)
     if not start.own:
         data = _closer(y, data)
@@ -260,7 +269,7 @@ def items_of(found: Found) -> Mode:
     return replace(found.mode, y=found.mode.y[size:], hessian=hessian)
 
 
-def _start(responses: Responses, parts: Sequence[Responses]) -> Start:
+def _start(responses: Responses, parts: Sequence[Responses], priors: Priors) -> Start:
     """With the priors: a trait of two items has a maximum only together with other traits."""
     n_cuts = responses.counts.shape[2] - 1
     place = {item: j for j, item in enumerate(responses.items)}
@@ -270,7 +279,7 @@ def _start(responses: Responses, parts: Sequence[Responses]) -> Start:
     shared = np.zeros(0)
     for t, part in enumerate(parts):
         everyone = np.ones(part.n_respondents, bool)
-        data = grm.marginal_data(part, [everyone], prior_weight=1.0)
+        data = grm.marginal_data(part, [everyone], prior_weight=1.0, priors=priors)
         mode = find_marginal_mode(part, grm.start_items(part), data)
         mine = [place[item] for item in part.items]
         own = coordinates.unpack_items(mode.y, *data.used.shape)
@@ -291,7 +300,11 @@ def _start(responses: Responses, parts: Sequence[Responses]) -> Start:
 
 
 def _lay_out(
-    responses: Responses, parts: Sequence[Responses], start: Start, prior_weight: float
+    responses: Responses,
+    parts: Sequence[Responses],
+    start: Start,
+    prior_weight: float,
+    priors: Priors,
 ) -> MarginalTraits:
     counts = layout.cut_counts(responses)
     n = responses.n_respondents
@@ -317,6 +330,7 @@ def _lay_out(
         sites=start.sites,
         passes=jnp.asarray(_PASSES_OF_SEARCH),
         prior_weight=jnp.asarray(prior_weight),
+        priors=density.tabulate(priors, len(responses.items)),
     )
 
 

@@ -298,7 +298,7 @@ def wald_estimates(
 
 
 def mode_estimates(
-    responses: Responses, method: Method
+    responses: Responses, method: Method, priors: Priors | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """a, (n_items,), and b, (n_items, n_cuts), at the mode from which `fit` starts.
 
@@ -306,8 +306,8 @@ def mode_estimates(
     a fit of the same shape.
     """
     if method == "mml" or responses.n_respondents > FEW_RESPONDENTS:
-        return penalised_estimates(responses)
-    data = _joint_data(responses, Priors())
+        return penalised_estimates(responses, priors)
+    data = _joint_data(responses, priors or Priors())
     used = np.asarray(data.used)
     y = find_mode(density.joint_log_density, _joint_start(responses, used), data).y
     log_a, lowest, log_gap = coordinates.unpack_from_middle(y, used)
@@ -317,14 +317,14 @@ def mode_estimates(
 
 
 def penalised_estimates(
-    responses: Responses,
+    responses: Responses, priors: Priors | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """a, (n_items,), and b, (n_items, n_cuts), at the mode, the priors a weak penalty.
 
     Unlike maximum likelihood it is finite for ten respondents, or a category nobody used.
     """
     everyone = np.ones(responses.n_respondents, bool)
-    data = marginal_data(responses, [everyone], prior_weight=1.0)
+    data = marginal_data(responses, [everyone], prior_weight=1.0, priors=priors)
     mode = find_marginal_mode(responses, start_items(responses), data)
     log_a, lowest, gaps = coordinates.unpack_items(mode.y, *data.used.shape)
     return np.exp(log_a), coordinates.thresholds_of(log_a, lowest, gaps, np.asarray(data.used))

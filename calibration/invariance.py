@@ -5,7 +5,7 @@ before: everything free per group; discriminations equal (the later groups' spre
 thresholds equal too (their mean free as well). A level holds where its BIC is not above that of
 the level before (Schwarz 1978), counted in respondents, and every level before it holds.
 
-The priors of the Bayesian model are kept as a weak penalty, so that five respondents a group, or
+The priors of the Bayesian model are kept as a penalty, so that five respondents a group, or
 a category that one group never used, still give finite estimates. Log-likelihood, AIC and BIC
 are of the data alone, at those estimates.
 """
@@ -22,6 +22,7 @@ from calibration import density, grm, scores
 from calibration.curvature import find_marginal_mode
 from calibration.data import Responses
 from calibration.errors import SettingError, TooFewItemsError, TooFewRespondentsError
+from calibration.results import Priors
 
 Level = Literal["configural", "metric", "scalar"]
 ITEM_P_VALUE = 0.01
@@ -86,8 +87,12 @@ def split_groups(n: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(n).astype(np.int64) % 2
 
 
-def compare(responses: Responses) -> tuple[InvarianceRow, ...]:
+def compare(responses: Responses, *, priors: Priors | None = None) -> tuple[InvarianceRow, ...]:
     """Compare the three levels across ``responses.groups``.
+
+    Args:
+        responses: The data.
+        priors: Of the items, the penalty.
 
     Returns:
         Configural, metric, scalar.
@@ -97,7 +102,7 @@ def compare(responses: Responses) -> tuple[InvarianceRow, ...]:
         TooFewRespondentsError: A group of one.
         NotConvergedError: A level has no mode.
     """
-    study = _study(responses)
+    study = _study(responses, priors)
     start = _start(study)
     rows: list[InvarianceRow] = []
     before: _Found | None = None
@@ -152,12 +157,16 @@ def differences_p_value(rows: Sequence[InvarianceRow]) -> float:
     return _chi_squared(gain, free.n_parameters - tied.n_parameters)
 
 
-def name_items(responses: Responses) -> tuple[ItemInvariance, ...]:
+def name_items(responses: Responses, *, priors: Priors | None = None) -> tuple[ItemInvariance, ...]:
     """Find the items whose parameters differ between groups.
 
     All items are tied at first. Each is freed alone, and the one whose BIC falls furthest stays
     free; then the others are tried again beside it, until none falls (purification: the items
     that stay tied are what the groups are compared by). At least one item stays tied.
+
+    Args:
+        responses: The data.
+        priors: Of the items, the penalty.
 
     Returns:
         One per item, in their order.
@@ -165,7 +174,7 @@ def name_items(responses: Responses) -> tuple[ItemInvariance, ...]:
     Raises:
         CalibrationError: As `compare`, or one item only.
     """
-    study = _study(responses)
+    study = _study(responses, priors)
     n = len(responses.items)
     if n < 2:
         raise TooFewItemsError(
@@ -206,7 +215,7 @@ class _Found(NamedTuple):
         return float(self.by_respondent.sum())
 
 
-def _study(responses: Responses) -> _Study:
+def _study(responses: Responses, priors: Priors | None) -> _Study:
     labels, sizes = np.unique(responses.groups, return_counts=True)
     if labels.size < 2:
         raise SettingError(
@@ -218,7 +227,8 @@ def _study(responses: Responses) -> _Study:
             "group two or more"
         )
     groups = [responses.groups == label for label in labels]
-    return _Study(responses, groups, grm.marginal_data(responses, groups, prior_weight=1.0))
+    data = grm.marginal_data(responses, groups, prior_weight=1.0, priors=priors)
+    return _Study(responses, groups, data)
 
 
 def _start(study: _Study) -> NDArray[np.float64]:

@@ -23,7 +23,6 @@ from numpyro.distributions.transforms import CorrCholeskyTransform
 from calibration import density
 from calibration.adaptive_density import no_slope
 from calibration.correlated_density import LKJ_CONCENTRATION
-from calibration.results import Priors
 
 # The trapezoid rule over a normal density is off by 2 exp(-2 (pi / coarseness)^2): at 3 by a tenth,
 # and beyond it soon gives a likelihood, and cumulants, of any size. Chains stay below 1.6.
@@ -52,6 +51,7 @@ class MarginalTraits(NamedTuple):
         sites: To start from.
         passes: How many are made.
         prior_weight: 0 or 1.
+        priors: Of the items.
     """
 
     above: Array
@@ -64,6 +64,7 @@ class MarginalTraits(NamedTuple):
     sites: Sites
     passes: Array
     prior_weight: Array
+    priors: density.PriorTable
 
 
 class Normal(NamedTuple):
@@ -163,9 +164,8 @@ def _without_respondents(y: Array, data: MarginalTraits) -> Array:
     transform = CorrCholeskyTransform()
     root = transform(free)
     prior: Array = LKJCholesky(n_traits, LKJ_CONCENTRATION).log_prob(root)
-    prior += transform.log_abs_det_jacobian(free, root) + density.log_prior(
-        items, data.used, density.tabulate(Priors(), len(data.used))
-    )
+    prior += transform.log_abs_det_jacobian(free, root)
+    prior += density.log_prior(items, data.used, data.priors)
     return (
         data.prior_weight * prior
         + density.between_cuts(items, data.middle, data.used)

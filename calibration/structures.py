@@ -53,10 +53,11 @@ def compare_structures(
     chosen = loo.who_is_left_out(responses.n_respondents, most_left_out, rng)
     of_item = np.array(fit.trait_of_item)
     parts = [responses.of_items(of_item == c, trait) for c, trait in enumerate(fit.traits)]
+    how = chosen, fit.priors, rng
     by_model: dict[Model, Left] = {
         "correlated": _correlated(fit, responses, chosen),
-        "independent_traits": _all_of([_one_trait(part, chosen, rng) for part in parts]),
-        "one_trait": _one_trait(responses, chosen, rng),
+        "independent_traits": _all_of([_one_trait(part, *how) for part in parts]),
+        "one_trait": _one_trait(responses, *how),
     }
     reference = by_model["correlated"]
     return tuple(loo.row(model, left, reference, chosen) for model, left in by_model.items())
@@ -95,10 +96,12 @@ def _all_of(lefts: Sequence[Left]) -> Left:
     return Left(rough, pointwise, kept, reduce(np.maximum, [left.shape for left in lefts]))
 
 
-def _one_trait(responses: Responses, chosen: NDArray[np.int64], rng: np.random.Generator) -> Left:
+def _one_trait(
+    responses: Responses, chosen: NDArray[np.int64], priors: Priors, rng: np.random.Generator
+) -> Left:
     """The graded response model of one trait behind all the items."""
     everyone = np.ones(responses.n_respondents, bool)
-    data = grm.marginal_data(responses, [everyone], prior_weight=1.0)
+    data = grm.marginal_data(responses, [everyone], prior_weight=1.0, priors=priors)
     mode = find_marginal_mode(responses, grm.start_items(responses), data)
     used = np.asarray(data.used)
     z = rng.standard_normal((_DRAWS, mode.y.size))
@@ -110,17 +113,16 @@ def _one_trait(responses: Responses, chosen: NDArray[np.int64], rng: np.random.G
         np.zeros(_DRAWS),
     )
     if responses.n_respondents <= grm.FEW_RESPONDENTS:
-        log_weight = _log_posterior(responses, draws, log_gap) + 0.5 * (z**2).sum(1)
+        log_weight = _log_posterior(responses, draws, log_gap, priors) + 0.5 * (z**2).sum(1)
         draws = draws._replace(log_weight=log_weight - log_weight.max())
     log_a, lowest, log_gap = coordinates.unpack_items(mode.y, *used.shape)
     point = np.exp(log_a), coordinates.thresholds_of(log_a, lowest, log_gap, used)
     return loo.leave_out(responses, chosen, point, draws)
 
 
-def _log_posterior(responses: Responses, draws: Draws, log_gap: _Table) -> _Table:
+def _log_posterior(responses: Responses, draws: Draws, log_gap: _Table, priors: Priors) -> _Table:
     """Of draws of the items, theta integrated out, up to a constant; shape (n_draws,)."""
     by_draw = loo.log_likelihoods_by_draw(responses, draws).sum(1)
-    priors = Priors()
     table = density.tabulate(priors, draws.a.shape[1])
     by_slopes = jax.vmap(partial(density.hierarchical_log_prior, priors=table))
     of_slopes = np.asarray(by_slopes(jnp.log(draws.a)))

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AwareDatetime, Field
 
 from events.model import (
+    AskedPriors,
     AskedStructure,
     Corpus,
     Digest,
@@ -103,6 +104,7 @@ class TrainingRequested(FamilyEvent):
     evaluator: Evaluator
     method: Method
     structure: AskedStructure = "unidimensional"
+    priors: AskedPriors = "default"
     sampler: Sampler
     seed: Seed
 

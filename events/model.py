@@ -15,6 +15,7 @@ GateNumber = Annotated[int, Field(ge=1, le=99)]
 Namespace = Literal["smoke", "production"]
 Method = Literal["nuts", "mml"]
 Structure = Literal["unidimensional", "correlated"]
+Priors = Literal["default", "weak"]
 
 FIRST_PRODUCTION_ITERATION = 10
 
@@ -210,6 +211,16 @@ AskedStructure = Annotated[
 ]
 
 
+_DEFAULT: Priors = "default"
+AskedPriors = Annotated[
+    Priors,
+    Field(
+        description="Of the items: how much discriminations are drawn together; weak: less.",
+        exclude_if=lambda priors: priors == _DEFAULT,
+    ),
+]
+
+
 class Parameters(Frozen):
     """Everything that decides what an iteration computes: equal parameters, equal receipts."""
 
@@ -221,6 +232,7 @@ class Parameters(Frozen):
     sampler: Sampler = Sampler()
     method: Method = "nuts"
     structure: AskedStructure = _UNIDIMENSIONAL
+    priors: AskedPriors = _DEFAULT
     seed: Seed = 0
 
     @model_validator(mode="after")

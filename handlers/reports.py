@@ -98,6 +98,8 @@ def command_of(iteration: int, parameters: Parameters) -> str:
     profile = PROFILES.get(parameters.profile)
     if profile is None or parameters.structure != profile.structure:
         command += f" --structure {parameters.structure}"
+    if profile is None or parameters.priors != profile.priors:
+        command += f" --priors {parameters.priors}"
     command += f" --seed {parameters.seed}"
     match parameters.evaluator:
         case SimulatorEvaluator():

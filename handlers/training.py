@@ -77,6 +77,7 @@ async def training_job(event: TrainingRequested, ports: Ports) -> TrainingJob:
         method=event.method,
         seed=event.seed,
         structure=event.structure,
+        priors=event.priors,
         groups=await _groups(event, ports),
         promoted=await grm_of_former(event, ports),
         traceparent=traceparent(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from events.model import Evaluator, Family, Method, Sampler, Structure
+    from events.model import Evaluator, Family, Method, Priors, Sampler, Structure
     from schemas.spec import TableSpec
 
 
@@ -374,6 +374,7 @@ class TrainingJob:
         method: ``nuts`` or ``mml``.
         seed: Of the chains and of every check.
         structure: ``unidimensional``, or ``correlated`` for the traits that the family names.
+        priors: Of the items, ``default`` or ``weak``.
         groups: Group of respondent i at place i, None where unknown; None for two random halves.
         promoted: ``grm.json`` of the version to be stable against; a text says why there is none.
         traceparent: The trace that the fit belongs to.
@@ -385,6 +386,7 @@ class TrainingJob:
     method: "Method"
     seed: int
     structure: "Structure" = "unidimensional"
+    priors: "Priors" = "default"
     groups: tuple[str | None, ...] | None = None
     promoted: bytes | str = "no version was promoted before"
     traceparent: str | None = None

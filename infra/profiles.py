@@ -1,7 +1,7 @@
 """Profiles: what an iteration asks for, in a registry keyed by cohort."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict
 
 from events.model import (
     Corpus,
@@ -10,6 +10,7 @@ from events.model import (
     Method,
     Namespace,
     Parameters,
+    Priors,
     Sampler,
     SimulatorEvaluator,
     Structure,
@@ -120,6 +121,7 @@ class Profile:
     families: tuple[Family, ...]
     sampler: Sampler = field(default_factory=Sampler)
     structure: Structure = "unidimensional"
+    priors: Priors = "default"
 
 
 PROFILES = {
@@ -163,20 +165,30 @@ class RealResponses:
     evaluator: Evaluator
 
 
+class Wanted(TypedDict, total=False):
+    """What may be asked for beside the profile: see `parameters_for`."""
+
+    method: Method
+    structure: Structure | None
+    priors: Priors | None
+    seed: int
+
+
 def parameters_for(
     iteration: int,
     profile: str,
     *,
     method: Method = "nuts",
     structure: Structure | None = None,
+    priors: Priors | None = None,
     seed: int = 0,
     responses: RealResponses | None = None,
 ) -> Parameters:
-    """What the iteration computes; the profile's own structure where none is asked for.
+    """What the iteration computes; the profile's own structure and priors where none are asked for.
 
     Raises:
         ParametersError: No such profile, or one of the other namespace; a structure that the
-            method or the data can't carry.
+            data can't carry; priors that the method has no use for.
     """
     chosen = _checked(iteration, profile)
     corpus, families = chosen.corpus, chosen.families
@@ -194,6 +206,7 @@ def parameters_for(
         sampler=chosen.sampler,
         method=method,
         structure=structure,
+        priors=_priors(priors, chosen, method),
         seed=seed,
     )
     return as_structured(asked)
@@ -206,6 +219,17 @@ def _personas(
     if structure == "correlated":
         return "by_construct"
     return "by_family" if len(families) > 1 else "shared"
+
+
+def _priors(asked: Priors | None, profile: Profile, method: Method) -> Priors:
+    if method == "nuts":
+        return asked or profile.priors
+    if asked in (None, "default"):
+        return "default"
+    raise ParametersError(
+        f"--priors {asked} needs --method nuts, not {method}: maximum likelihood has no priors; "
+        "leave one of the two out"
+    )
 
 
 def _checked(iteration: int, profile: str) -> Profile:

@@ -41,6 +41,10 @@ Structure = Annotated[
     str | None,
     typer.Option(help="unidimensional or correlated traits; the profile's own without it."),
 ]
+Priors = Annotated[
+    str | None,
+    typer.Option(help="Of the items, default or weak; the profile's own without it."),
+]
 Responses = Annotated[
     Path | None, typer.Option(help="CSV of ordered categories to run on, a row per respondent.")
 ]
@@ -72,27 +76,17 @@ def run(
     groups: Groups = None,
     method: Method = "nuts",
     structure: Structure = None,
+    priors: Priors = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Run the whole system in one process until the iteration ends."""
-    settings = _settings(context)
+    settings, request = _asked(**locals())
     from nexus.progress import RunProgress  # noqa: PLC0415
     from nexus.run import Watcher  # noqa: PLC0415
     from nexus.run import run as run_iteration  # noqa: PLC0415
     from nexus.tables import show_run  # noqa: PLC0415
 
-    request = _request(
-        settings,
-        iteration,
-        profile,
-        method=method,
-        structure=structure,
-        seed=seed,
-        responses=responses,
-        scales=scales,
-        groups=groups,
-    )
     with RunProgress(err) as progress:
         watcher = Watcher(progress.on_state, progress.on_training)
         document = _run(run_iteration(settings, request, watcher))
@@ -114,24 +108,14 @@ def start(
     groups: Groups = None,
     method: Method = "nuts",
     structure: Structure = None,
+    priors: Priors = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Start an iteration; workers (nexus serve) carry it out."""
-    settings = _settings(context)
+    settings, request = _asked(**locals())
     from nexus.serve import start_only  # noqa: PLC0415
 
-    request = _request(
-        settings,
-        iteration,
-        profile,
-        method=method,
-        structure=structure,
-        seed=seed,
-        responses=responses,
-        scales=scales,
-        groups=groups,
-    )
     started = _run(start_only(settings, request))
     if json:
         _print_json({"iteration": iteration, "started": started, "replayed": not started})
@@ -350,15 +334,18 @@ def _settings(context: typer.Context) -> "Settings":
     return settings
 
 
-def _request(
-    settings: "Settings",
-    iteration: int,
-    profile: str,
+def _asked(
+    context: typer.Context,
     *,
     method: str,
     structure: str | None,
+    priors: str | None,
+    json: bool,
     **wanted: Any,  # noqa: ANN401 - the producer's own
-) -> "Request":
+) -> "tuple[Settings, Request]":
+    """The settings, and the request that the options of `run` or `start` come to."""
+    del json
+    settings = _settings(context)
     from infra.errors import InputError  # noqa: PLC0415
     from nexus.run import checked_request  # noqa: PLC0415
 
@@ -366,8 +353,10 @@ def _request(
         raise InputError(f"--method is {method!r}: use nuts or mml")
     if structure not in {None, "unidimensional", "correlated"}:
         raise InputError(f"--structure is {structure!r}: use unidimensional or correlated")
-    return checked_request(
-        settings, iteration, profile, method=method, structure=structure, **wanted
+    if priors not in {None, "default", "weak"}:
+        raise InputError(f"--priors is {priors!r}: use default or weak")
+    return settings, checked_request(
+        settings, method=method, structure=structure, priors=priors, **wanted
     )
 
 

@@ -2,23 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from events.catalogue import IterationStarted
 from events.cloudevents import derived_id
 from events.model import (
-    Method,
     Parameters,
     ResponsesEvaluator,
     SimulatorEvaluator,
-    Structure,
     iteration_subject,
 )
 from handlers.digests import sha256, short
 from infra.errors import ParametersError, ResponsesError
 from infra.outbox import outgoing, publish
 from infra.ports import Cause, Claim, ClaimKey, Completed, Held, Ports, Receipt
-from infra.profiles import RealResponses, parameters_for
+from infra.profiles import RealResponses, Wanted, parameters_for
 from infra.telemetry import span
 
 if TYPE_CHECKING:
@@ -58,18 +56,16 @@ def request_for(
     profile: str,
     objects: "Objects",
     *,
-    method: Method = "nuts",
-    structure: Structure | None = None,
-    seed: int = 0,
     responses: Path | None = None,
     scales: Path | None = None,
     groups: str | None = None,
+    **wanted: Unpack[Wanted],
 ) -> Request:
     """Check what is asked for; nothing is written.
 
     Raises:
         ParametersError: The profile does not exist or does not fit the iteration; the structure
-            does not fit the method or the data.
+            does not fit the data, or the priors the method.
         ResponsesError: A file can't be read, or a cell, column or scale can't be used.
     """
     if responses is None:
@@ -77,15 +73,11 @@ def request_for(
             raise ResponsesError(f"--scales {scales} needs --responses: it groups its columns")
         if groups is not None:
             raise ResponsesError(f"--groups {groups} needs --responses: it names a column of it")
-        asked = parameters_for(iteration, profile, method=method, structure=structure, seed=seed)
-        return Request(iteration, asked)
+        return Request(iteration, parameters_for(iteration, profile, **wanted))
     csv = _bytes(responses)
     families = _bytes(scales) if scales else None
     real = _real_responses(csv, families, responses, objects, groups)
-    parameters = parameters_for(
-        iteration, profile, method=method, structure=structure, seed=seed, responses=real
-    )
-    return Request(iteration, parameters, csv)
+    return Request(iteration, parameters_for(iteration, profile, responses=real, **wanted), csv)
 
 
 def _real_responses(
@@ -160,6 +152,6 @@ def refuse_other_parameters(request: Request, receipt: Receipt) -> None:
         raise ParametersError(
             f"iteration {request.iteration} exists with other parameters "
             f"({short(receipt.digest)}, asked for {short(request.digest)}): "
-            "use another number, or the same profile, responses, scales, groups, method, structure "
-            "and seed"
+            "use another number, or the same profile, responses, scales, groups, method, "
+            "structure, priors and seed"
         )

@@ -18,6 +18,7 @@ def show_run(document: Document, console: Console) -> None:
     again = " (replayed: it had ended before, nothing was done)" if document["replayed"] else ""
     kind = document["namespace"]
     kind += ", correlated traits" if document["structure"] == "correlated" else ""
+    kind += ", weak priors" if document["priors"] == "weak" else ""
     console.print(f"Iteration {document['iteration']} ({kind}): [bold]{status}[/]{again}")
     console.print(
         f"{shards['merged']} of {shards['requested']} shards merged, "

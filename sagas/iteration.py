@@ -132,6 +132,7 @@ def _trainings(state: IterationState) -> tuple[TrainingRequested, ...]:
             evaluator=asked.evaluator,
             method=asked.method,
             structure=asked.structure,
+            priors=asked.priors,
             sampler=asked.sampler,
             seed=asked.seed,
         )

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -82,7 +83,12 @@ def examine(
 def _predict_sets(job: TrainingJob, responses: "Responses") -> "Conformal":
     traits = traits_of(job) if job.structure == "correlated" else None
     return calibration.predict_sets(
-        responses, seed=job.seed, method=job.method, traits=traits, sampler=settings(job)
+        responses,
+        seed=job.seed,
+        method=job.method,
+        traits=traits,
+        sampler=settings(job),
+        priors=priors(job),
     )
 
 
@@ -102,6 +108,11 @@ def traits_of(job: TrainingJob) -> tuple[str, ...]:
 def settings(job: TrainingJob) -> "calibration.SamplerSettings":
     """How NUTS is run."""
     return calibration.SamplerSettings(**job.sampler.model_dump())
+
+
+def priors(job: TrainingJob) -> "calibration.Priors":
+    """Of the items."""
+    return calibration.WEAK_PRIORS if job.priors == "weak" else calibration.Priors()
 
 
 def evidence(checks: Checks) -> "calibration.Evidence":
@@ -131,12 +142,14 @@ def _invariance(
 ) -> "tuple[tuple[InvarianceRow, ...] | str | dict[str, Any], tuple[ItemInvariance, ...]]":
     """The levels and the items behind them; of correlated traits each trait by its own items."""
     if job.structure == "unidimensional":
-        return _levels_and_items(lambda: grouped.responses)
+        return _levels_and_items(lambda: grouped.responses, priors(job))
     from calibration.invariance import of_trait  # noqa: PLC0415 - loads JAX
 
     own = np.array(traits_of(job))
     found = {
-        name: _levels_and_items(lambda name=name: of_trait(grouped.responses, name, own == name))  # type: ignore[misc]
+        name: _levels_and_items(
+            partial(of_trait, grouped.responses, name, own == name), priors(job)
+        )
         for name in dict.fromkeys(own.tolist())
     }
     items = tuple(item for _, of_one in found.values() for item in of_one)
@@ -144,29 +157,29 @@ def _invariance(
 
 
 def _levels_and_items(
-    part: "Callable[[], Responses]",
+    part: "Callable[[], Responses]", used: "calibration.Priors"
 ) -> "tuple[tuple[InvarianceRow, ...] | str, tuple[ItemInvariance, ...]]":
-    levels = _attempt(lambda: _compare(part()))
-    return levels, () if isinstance(levels, str) else _items(part(), levels)
+    levels = _attempt(lambda: _compare(part(), used))
+    return levels, () if isinstance(levels, str) else _items(part(), levels, used)
 
 
-def _compare(responses: "Responses") -> "tuple[InvarianceRow, ...]":
+def _compare(responses: "Responses", used: "calibration.Priors") -> "tuple[InvarianceRow, ...]":
     from calibration.invariance import compare  # noqa: PLC0415 - loads JAX
 
     if responses.n_respondents == 0:
         raise TooFewRespondentsError("no respondent's group is known")
-    return compare(responses)
+    return compare(responses, priors=used)
 
 
 def _items(
-    responses: "Responses", levels: "Sequence[InvarianceRow]"
+    responses: "Responses", levels: "Sequence[InvarianceRow]", used: "calibration.Priors"
 ) -> "tuple[ItemInvariance, ...]":
     """Item by item costs a fit each: only where something differs at all."""
     from calibration.invariance import differences_p_value  # noqa: PLC0415 - loads JAX
 
     if levels[-1].holds and differences_p_value(levels) >= DIFFERENCE_P_VALUE:
         return ()
-    found = _attempt(lambda: calibration.name_items(responses))
+    found = _attempt(lambda: calibration.name_items(responses, priors=used))
     return () if isinstance(found, str) else found
 
 

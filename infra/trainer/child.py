@@ -112,6 +112,7 @@ def _fit(
             traits=checks.traits_of(job),
             sampler=checks.settings(job),
             method=job.method,
+            priors=checks.priors(job),
             progress=progress,
         )
     return calibration.fit(
@@ -119,6 +120,7 @@ def _fit(
         seed=job.seed,
         sampler=checks.settings(job),
         method=job.method,
+        priors=checks.priors(job),
         progress=progress,
     )
 

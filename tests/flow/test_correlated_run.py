@@ -74,6 +74,7 @@ async def test_personas_are_run_with_correlated_traits_once(monkeypatch, new_nex
     document = await completed(nexus.home)
     [family] = document["families"]
     assert (document["status"], document["structure"]) == ("completed", "correlated")
+    assert document["priors"] == "default"
     assert family["status"] in {"promoted", "held"}
     assert (family["calibration_metrics_rows"], family["invariance_rows"]) == (6, 0)
     assert list(family["gates"]) == [str(number) for number in range(1, 11)]
@@ -127,13 +128,28 @@ def test_a_survey_without_traits_is_refused_and_leaves_nothing(nexus, survey):
     assert nexus.steps("smoke/1") == {}
 
 
+def test_priors_that_cannot_be_are_refused_and_leave_nothing(nexus):
+    for asked, said in (
+        (("--priors", "strong"), "--priors is 'strong': use default or weak"),
+        (("--priors", "weak", "--method", "mml"), "--priors weak needs --method nuts"),
+    ):
+        for command in (("run", "--iteration", "2"), ("start", "2")):
+            ended = nexus.run(*command, *asked, "--json")
+            assert ended.code == 2
+            assert said in ended.document["error"]["message"]
+    assert nexus.steps("smoke/2") == {}
+
+
 async def test_a_survey_s_traits_are_those_of_its_scales(survey, monkeypatch, new_nexus):
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     home = new_nexus().home
     files = {"responses": survey / "survey.csv", "scales": survey / "two.toml"}
-    document = await completed(home, 1, **files)
+    document = await completed(home, 1, priors="weak", **files)
     [family] = document["families"]
+    assert document["priors"] == "weak"
     artefact = GrmArtefact.from_json(path_of(family["grm"]).read_text())
+    assert artefact.priors is not None
+    assert artefact.priors.log_discrimination_sd == 1.0
     assert artefact.traits == ("first", "second")
     assert artefact.trait_of_item["b2"] == "second"
     [pair] = artefact.correlations
@@ -142,7 +158,8 @@ async def test_a_survey_s_traits_are_those_of_its_scales(survey, monkeypatch, ne
     assert family["invariance_rows"] == 3
     assert family["gates"]["8"] in {"passed", "noted"}
     page = path_of(document["report"]).read_text()
-    assert "Trait first" in page
+    for said in ("Trait first", "weak: discriminations are left", "--priors weak"):
+        assert said in page
     assert "Each trait's groups are compared by its own items" in page.replace("&#39;", "'")
 
 

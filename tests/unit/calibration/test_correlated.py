@@ -50,15 +50,18 @@ def fitted(known: tuple[Responses, np.ndarray]) -> CorrelatedFit:
     return fit_correlated(known[0], seed=3, traits=TRAITS, sampler=settings)
 
 
-def test_the_density_is_the_stated_models(known: tuple[Responses, np.ndarray]) -> None:
+@pytest.mark.parametrize("stated_priors", [Priors(), Priors(1.0, 3.0)])
+def test_the_density_is_the_stated_models(
+    known: tuple[Responses, np.ndarray], stated_priors: Priors
+) -> None:
     """Prior and likelihood by scipy, the change of coordinates by a numerical determinant."""
     responses = known[0]
-    data = correlated.correlated_data(responses, np.array([0, 0, 1, 2]))
+    data = correlated.correlated_data(responses, np.array([0, 0, 1, 2]), stated_priors)
     data = data._replace(flatness=jnp.asarray(0.5), ridge=jnp.asarray(0.5))
     n, c = data.rough.shape
 
     log_density = jax.jit(cd.log_density)
-    priors = density.tabulate(Priors(), 4)
+    priors = density.tabulate(stated_priors, 4)
 
     def flat(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         theta, omega, log_a, cuts = stated(y, data)
@@ -74,7 +77,7 @@ def test_the_density_is_the_stated_models(known: tuple[Responses, np.ndarray]) -
         omega = np.maximum(omega, omega.T) + np.minimum(omega, omega.T) - np.eye(c)
         total = stats.multivariate_normal(np.zeros(c), omega).logpdf(theta).sum()
         total += np.linalg.slogdet(omega)[1]  # LKJ(2)
-        total += stats.norm(0, 5).logpdf(cuts).sum()
+        total += stats.norm(0, stated_priors.cut_sd).logpdf(cuts).sum()
         total += float(density.hierarchical_log_prior(jnp.asarray(log_a), priors))
         eta = np.exp(log_a)[:, None] * theta[:, [0, 0, 1, 2], None] - cuts
         above = 1 / (1 + np.exp(-eta))
@@ -103,10 +106,10 @@ def test_the_density_is_the_stated_models(known: tuple[Responses, np.ndarray]) -
 
 
 def test_draws_are_the_densitys_own_parameters(known: tuple[Responses, np.ndarray]) -> None:
-    data = correlated.correlated_data(known[0], np.array([0, 0, 1, 2]))
+    data = correlated.correlated_data(known[0], np.array([0, 0, 1, 2]), Priors())
     data = data._replace(flatness=jnp.asarray(0.5), ridge=jnp.asarray(0.5))
     y = 0.3 * np.random.default_rng(2).standard_normal((2, 2, 9 * 3 + 3 + 12))
-    draws = correlated.stated_draws(known[0], y, data, 0)
+    draws = correlated.stated_draws(known[0], y, data, 0, Priors())
     theta, omega, log_a, cuts = (np.asarray(part) for part in stated(jnp.asarray(y[1, 0]), data))
     np.testing.assert_allclose(draws["theta"][1, 0], theta)
     np.testing.assert_allclose(draws["correlation"][1, 0], omega, atol=1e-12)

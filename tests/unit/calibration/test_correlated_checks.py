@@ -16,7 +16,7 @@ from calibration.errors import CalibrationError, SettingError, TooFewItemsError
 from calibration.invariance import InvarianceRow, compare, of_trait, over_traits
 from calibration.persons import odd_respondents
 from calibration.predictive import check_fit
-from calibration.results import Method, SamplerSettings
+from calibration.results import Method, Priors, SamplerSettings
 from calibration.stability import compare_versions
 from calibration.structures import compare_structures
 
@@ -171,6 +171,32 @@ def test_the_right_structure_predicts_best(
     assert abs(rows["independent_traits"].difference) < 0.1 * abs(rows["one_trait"].difference)
     rows = {row.model: row for row in compare_structures(near[1], near[0], seed=0)}
     assert rows["independent_traits"].difference < -2 * rows["independent_traits"].difference_se
+
+
+def test_simpler_structures_have_the_fits_own_priors(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    """So that what differs is the structure."""
+    responses, fit = apart
+    stated = compare_structures(fit, responses, seed=0)
+    tight = compare_structures(replace(fit, priors=Priors(0.05)), responses, seed=0)
+    assert tight[0] == stated[0]
+    assert all(one.elpd != other.elpd for one, other in zip(tight[1:], stated[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("method", "traits"), [("nuts", None), ("mml", None), ("nuts", TRAITS), ("mml", TRAITS)]
+)
+def test_prediction_sets_are_made_with_the_priors_that_are_given(
+    apart: tuple[Responses, CorrelatedFit], method: Method, traits: tuple[str, ...] | None
+) -> None:
+    cutoffs = {
+        predict_sets(
+            apart[0], seed=2, method=method, traits=traits, sampler=SHORT, priors=priors
+        ).cutoff
+        for priors in (None, Priors(), Priors(0.05))
+    }
+    assert len(cutoffs) == 2
 
 
 def test_the_composite_is_the_traits_mean_in_its_own_unit(

@@ -22,7 +22,7 @@ GRID = np.linspace(-6, 6, 121)
 
 
 def survey(
-    n: int, *, slope: float = 1.5, rho: float = 0.6, each: int = 1, seed: int = 0
+    n: int, *, slope: float | np.ndarray = 1.5, rho: float = 0.6, each: int = 1, seed: int = 0
 ) -> tuple[Responses, np.ndarray]:
     """Two traits, three items and two, three categories; every seventh answer is missing."""
     rng = np.random.default_rng(seed)
@@ -38,12 +38,11 @@ def survey(
     return found, theta[np.unique(who[kept])]
 
 
-def laid_out(responses: Responses, *, prior_weight: float) -> correlated_many.Found:
+def laid_out(
+    responses: Responses, *, prior_weight: float, priors: Priors | None = None
+) -> correlated_many.Found:
     parts = correlated.parts_of(responses, ("a", "b"), OF_ITEM)
-    return correlated_many.find(responses, parts, prior_weight=prior_weight)
-
-
-STATED = density.tabulate(Priors(), 5)
+    return correlated_many.find(responses, parts, prior_weight=prior_weight, priors=priors)
 
 
 def by_grid(responses: Responses, y: np.ndarray) -> float:
@@ -62,13 +61,14 @@ def by_grid(responses: Responses, y: np.ndarray) -> float:
     return float(special.logsumexp(joint, axis=(1, 2)).sum() + 2 * len(joint) * np.log(step))
 
 
-def prior(y: np.ndarray) -> float:
+def prior(y: np.ndarray, priors: Priors) -> float:
     """The stated prior by SciPy, changes of coordinates included."""
     rho, log_a, gap = np.tanh(y[0]), y[1:6], np.exp(y[11:16])
     cuts = np.stack([y[6:11], y[6:11] + gap])
     total = np.log(1 - rho**2) + np.log(1 - rho**2)  # LKJ(2); rho by its inverse tanh
-    total += stats.norm(0, 5).logpdf(cuts).sum() + y[11:16].sum()
-    return float(total + density.hierarchical_log_prior(jnp.asarray(log_a), STATED))
+    total += stats.norm(0, priors.cut_sd).logpdf(cuts).sum() + y[11:16].sum()
+    table = density.tabulate(priors, 5)
+    return float(total + density.hierarchical_log_prior(jnp.asarray(log_a), table))
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +92,17 @@ def nearby(found: correlated_many.Found, scale: float, seed: int) -> np.ndarray:
     return np.asarray(found.mode.y + scale * away)
 
 
+@pytest.mark.parametrize("priors", [Priors(), Priors(1.0, 3.0)])
 def test_the_density_is_the_stated_models(
-    small: tuple[Responses, correlated_many.Found],
+    small: tuple[Responses, correlated_many.Found], priors: Priors
 ) -> None:
     """Prior by SciPy, the integral over both traits by a grid."""
-    responses, found = small
+    responses = small[0]
+    found = laid_out(responses, prior_weight=1.0, priors=priors)
     first, second = (nearby(found, 0.3, seed) for seed in (1, 2))
     log_density = jax.jit(marginal.on_shared_nodes)
     told = float(log_density(first, found.data)) - float(log_density(second, found.data))
-    by_hand = [by_grid(responses, y) + prior(y) for y in (first, second)]
+    by_hand = [by_grid(responses, y) + prior(y, priors) for y in (first, second)]
     assert told == pytest.approx(by_hand[0] - by_hand[1], abs=0.005)
 
 
@@ -250,6 +252,41 @@ def test_maximum_likelihood_is_the_maximum(known: tuple[Responses, np.ndarray]) 
         assert at(around) < best
     error = fit.estimates[0].discrimination.sd / a[0]
     assert max(at(value.mean, -0.3 * error), at(value.mean, 0.3 * error)) < best
+
+
+@pytest.mark.parametrize("most", [0, correlated.SAMPLED_TRAITS])
+def test_priors_say_how_much_discriminations_are_drawn_together(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correlated, "SAMPLED_TRAITS", most)
+    slopes = np.array([0.6, 1.0, 1.6, 0.8, 2.4])[:, None]
+    responses, _ = survey(24, each=8, slope=slopes, seed=6)
+    brief = SamplerSettings(chains=2, warmup=60, draws=60)
+    tight = Priors(log_discrimination_sd=0.05)
+    fits = [
+        fit_correlated(responses, seed=1, traits=TRAITS, sampler=brief, priors=priors)
+        for priors in (None, tight)
+    ]
+    spread = [np.std([np.log(e.discrimination.mean) for e in fit.estimates]) for fit in fits]
+    assert spread[1] < 0.5 * spread[0]
+    population = [np.median(fit.draws["log_discrimination_sd"]) for fit in fits]
+    assert population[1] < 0.15 < population[0]
+    assert [fit.priors for fit in fits] == [Priors(), tight]
+    assert {one.priors for one in fits[1].by_trait} == {tight}
+    kept = [GrmArtefact.from_fit(fit) for fit in fits]
+    assert kept[0].priors is None
+    assert kept[1].priors is not None
+    assert kept[1].priors.log_discrimination_sd == 0.05
+    assert GrmArtefact.from_json(kept[1].to_json()) == kept[1]
+
+
+def test_maximum_likelihood_has_no_priors(known: tuple[Responses, np.ndarray]) -> None:
+    fits = [
+        fit_correlated(known[0], seed=0, traits=TRAITS, method="mml", priors=priors)
+        for priors in (None, Priors(0.05))
+    ]
+    assert fits[1].priors == Priors()
+    assert fits[1].estimates == fits[0].estimates
 
 
 def test_a_correlations_interval_is_fishers() -> None:

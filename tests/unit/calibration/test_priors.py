@@ -9,6 +9,7 @@ from calibration import density, grm
 from calibration.artefact import GrmArtefact
 from calibration.data import Responses
 from calibration.errors import SettingError
+from calibration.invariance import compare, name_items
 from calibration.results import WEAK_PRIORS, Fit, Priors, SamplerSettings
 
 SLOPES = np.array([0.6, 1.0, 1.3, 2.2])
@@ -65,6 +66,19 @@ def test_a_file_tells_of_other_priors_than_the_stated_ones(survey: Responses) ->
     assert (kept.priors.log_discrimination_sd, kept.priors.cut_sd) == (1.0, 5.0)
     assert GrmArtefact.from_json(kept.to_json()) == kept
     assert '"priors"' not in GrmArtefact.from_fit(fitted(survey, None)).to_json()
+
+
+def test_groups_are_compared_with_the_priors_that_are_given(survey: Responses) -> None:
+    """A penalty that draws discriminations together costs log-likelihood."""
+    halves = survey.regrouped(np.arange(400) % 2)
+    tight = Priors(log_discrimination_sd=0.05)
+    for stated, other in zip(compare(halves), compare(halves, priors=tight), strict=True):
+        assert other.log_likelihood < stated.log_likelihood - 0.5
+    ratios = [
+        [item.likelihood_ratio for item in name_items(halves, priors=priors)]
+        for priors in (None, tight)
+    ]
+    assert ratios[0] != ratios[1]
 
 
 @pytest.mark.parametrize("name", ["log_discrimination_sd", "cut_sd"])

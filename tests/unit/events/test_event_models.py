@@ -50,17 +50,21 @@ def test_what_was_said_before_there_were_structures_reads_and_is_said_alike():
     known = parameters().model_dump_json()
     assert "structure" not in known
     assert "traits" not in known
+    assert "priors" not in known
     assert Parameters.model_validate_json(known).structure == "unidimensional"
+    assert Parameters.model_validate_json(known).priors == "default"
     asked = TrainingRequested(
         iteration=0, family="f", scale=FAMILY, corpus=Corpus(personas=4), method="nuts",
         evaluator=SimulatorEvaluator(seed=1), sampler=Sampler(), seed=0,
     )  # fmt: skip
     assert "structure" not in asked.model_dump_json()
+    assert "priors" not in asked.model_dump_json()
 
 
-def test_a_structure_and_its_traits_travel():
+def test_a_structure_its_traits_and_priors_travel():
     family = Family(family="f", items=("a", "b"), traits=("x", "y"))
-    known = parameters(structure="correlated", families=(family,))
+    known = parameters(structure="correlated", priors="weak", families=(family,))
+    assert '"priors":"weak"' in known.model_dump_json()
     assert Parameters.model_validate_json(known.model_dump_json()) == known
 
 

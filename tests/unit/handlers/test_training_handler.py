@@ -292,6 +292,12 @@ def traits_of(*pairs):
     return json.dumps({"items": items, "traits": sorted({trait for _, trait in pairs})}).encode()
 
 
+async def test_the_fit_is_asked_for_with_the_events_priors(graded, claim):
+    assert (await asked(graded, claim, REQUEST)).priors == "default"
+    weak = REQUEST.model_copy(update={"method": "nuts", "priors": "weak"})
+    assert (await asked(graded, claim, weak)).priors == "weak"
+
+
 async def test_a_version_of_another_structure_is_another_instrument(graded, claim):
     correlated = REQUEST.model_copy(update={"method": "nuts", "structure": "correlated"})
     await promote(graded, 1, version("imagination", "intellect"))

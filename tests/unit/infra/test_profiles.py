@@ -2,7 +2,7 @@ import pytest
 
 from events.model import Family, ResponsesEvaluator, SimulatorEvaluator
 from infra.errors import ParametersError
-from infra.profiles import PROFILES, RealResponses, parameters_for
+from infra.profiles import PROFILES, Profile, RealResponses, parameters_for
 
 FAMILY = Family(family="agree", items=("a1", "a2"))
 
@@ -44,6 +44,23 @@ def test_real_responses_take_the_place_of_the_corpus(respondents, shards):
     asked = parameters_for(1, "smoke", responses=real, method="mml")
     assert (asked.corpus.talks, asked.corpus.turns, asked.shards) == (respondents, 1, shards)
     assert (asked.families, asked.evaluator, asked.method) == ((FAMILY,), evaluator, "mml")
+
+
+def test_a_profile_has_priors_that_may_be_overruled(monkeypatch):
+    known = PROFILES["smoke"]
+    own = Profile("own", "smoke", known.corpus, 6, known.families, priors="weak")
+    monkeypatch.setitem(PROFILES, "own", own)
+    assert parameters_for(1, "smoke").priors == "default"
+    assert parameters_for(1, "smoke", priors="weak").priors == "weak"
+    assert parameters_for(1, "own").priors == "weak"
+    assert parameters_for(1, "own", priors="default").priors == "default"
+    assert parameters_for(1, "own", method="mml").priors == "default"
+
+
+def test_priors_of_maximum_likelihood_are_refused_with_a_way_out():
+    assert parameters_for(0, "smoke", method="mml", priors="default").priors == "default"
+    with pytest.raises(ParametersError, match=r"--priors weak needs --method nuts.*leave one"):
+        parameters_for(0, "smoke", method="mml", priors="weak")
 
 
 def test_profiles_are_named_by_themselves_and_fit_their_namespace():

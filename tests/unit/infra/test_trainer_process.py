@@ -53,6 +53,18 @@ def job(*, alike=()):
     return TrainingJob(Family(family="f", items=ITEMS), counts, Sampler(), "mml", 0)
 
 
+async def test_the_fit_and_every_check_that_fits_again_have_the_priors_that_were_asked_for(trainer):
+    asked = replace(job(), method="nuts", sampler=Sampler(chains=2, warmup=50, draws=50))
+    stated = await trainer.train(asked)
+    weak = await trainer.train(replace(asked, priors="weak"))
+    told = [json.loads(one.grm_json).get("priors") for one in (stated, weak)]
+    assert told == [None, {"log_discrimination_sd": 1.0, "cut_sd": 5.0}]
+    before, after = (json.loads(one.checks_json) for one in (stated, weak))
+    assert before["prediction_sets"]["cutoff"] != after["prediction_sets"]["cutoff"]
+    for level, other in zip(*(one["invariance"]["levels"] for one in (before, after)), strict=True):
+        assert level["log_likelihood"] < other["log_likelihood"]
+
+
 @pytest.fixture
 async def trainer(tmp_path):
     made = ProcessTrainer(tmp_path / "cache")

@@ -50,6 +50,7 @@ def test_whatever_changes_the_result_changes_the_digest(objects, tmp_path):
         asked(objects, seed=1),
         asked(objects, method="mml"),
         asked(objects, structure="correlated"),
+        asked(objects, priors="weak"),
         asked(objects, responses=tmp_path / "r.csv"),
         asked(objects, responses=tmp_path / "other.csv"),
         asked(objects, responses=tmp_path / "r.csv", scales=tmp_path / "s.toml"),
@@ -61,7 +62,7 @@ def test_what_was_asked_for_before_there_were_structures_is_the_same_request(obj
     """Digests that stand in the ledgers of homes of before."""
     known = "sha256:2ef319ddbda11a4c801b7f3ae5a431148da4fdce46c90f756394a94152abedac"
     assert asked(objects).digest == known
-    assert asked(objects, structure="unidimensional").digest == known
+    assert asked(objects, structure="unidimensional", priors="default").digest == known
 
 
 def test_what_was_started_when_families_shared_one_trait_is_still_known(objects):
@@ -144,8 +145,8 @@ async def test_other_parameters_are_refused_and_change_nothing(world):
     await start_iteration(asked(world.ports.objects), world.ports)
     before = await world.ledger.step(KEY)
     world.publisher.published.clear()
-    with pytest.raises(ParametersError, match="iteration 0 exists with other parameters"):
-        await start_iteration(asked(world.ports.objects, seed=1), world.ports)
+    with pytest.raises(ParametersError, match=r"iteration 0 exists with other parameters.*priors"):
+        await start_iteration(asked(world.ports.objects, priors="weak"), world.ports)
     assert await world.ledger.step(KEY) == before
     assert world.publisher.published == []
 

@@ -12,8 +12,8 @@ from tests.support.world import RETRYING
 
 DIGEST = "sha256:" + "3" * 64
 KEYS = {
-    "iteration", "namespace", "structure", "status", "phase", "reason", "replayed", "shards",
-    "rows_merged", "effects", "families", "receipts", "network", "report",
+    "iteration", "namespace", "structure", "priors", "status", "phase", "reason", "replayed",
+    "shards", "rows_merged", "effects", "families", "receipts", "network", "report",
 }  # fmt: skip
 
 

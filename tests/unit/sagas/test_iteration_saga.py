@@ -81,13 +81,15 @@ def of(kind, commands):
     return [command for command in commands if isinstance(command, kind)]
 
 
-def test_a_family_is_fitted_with_the_structure_that_was_asked_for():
+@pytest.mark.parametrize(
+    ("structure", "priors"), [("unidimensional", "default"), ("correlated", "weak")]
+)
+def test_a_family_is_fitted_with_the_structure_and_priors_that_were_asked_for(structure, priors):
     event = started(shards=1)
-    correlated = event.parameters.model_copy(update={"structure": "correlated"})
-    for asked, structure in ((event.parameters, "unidimensional"), (correlated, "correlated")):
-        state = decide(None, event.model_copy(update={"parameters": asked}), NOW).state
-        commands = decide(state, merged(0), NOW).commands
-        assert [command.structure for command in commands] == [structure] * 2
+    asked = event.parameters.model_copy(update={"structure": structure, "priors": priors})
+    state = decide(None, event.model_copy(update={"parameters": asked}), NOW).state
+    commands = decide(state, merged(0), NOW).commands
+    assert [(one.structure, one.priors) for one in commands] == [(structure, priors)] * 2
 
 
 def test_a_start_asks_for_every_shard_as_the_parameters_say():
