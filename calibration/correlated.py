@@ -226,7 +226,7 @@ def correlated_data(
         loads,
         0.0,
         1.0,
-        density.tabulate(priors, len(responses.items)),
+        density.other_priors(priors, len(responses.items)),
     )
     return CorrelatedData(*jax.tree.map(jnp.asarray, parts))
 

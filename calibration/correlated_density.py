@@ -34,7 +34,8 @@ class CorrelatedData(NamedTuple):
     shape (n_traits, n_respondents, n_respondents - 2), spans what is orthogonal to it and to a
     constant. ``loads``, shape (n_items, n_traits), is 1 where the item belongs to the trait.
     ``flatness`` is the share of the items' steepness that is taken out of the deviations, and
-    ``ridge`` is added to the traits' squares; neither changes the model. ``priors`` are the items'.
+    ``ridge`` is added to the traits' squares; neither changes the model. ``priors`` are the items',
+    see `density.other_priors`.
     """
 
     above: Array
@@ -46,7 +47,7 @@ class CorrelatedData(NamedTuple):
     loads: Array
     flatness: Array
     ridge: Array
-    priors: density.PriorTable
+    priors: density.PriorTable | None
 
 
 class Parameters(NamedTuple):
@@ -121,11 +122,12 @@ def log_density(y: Array, data: CorrelatedData) -> Array:
         data: The counts.
     """
     at = parameters(y, data)
+    priors = density.known_priors(data.priors, len(data.used))
     eta = density.on_cuts(at.u @ data.loads.T, at.known, data.used)
     return (
         density.answers(eta, data.above, data.both)
         + density.between_cuts(at.known, data.middle, data.used)
-        + density.log_prior(stated_items(at, data), data.used, data.priors)
+        + density.log_prior(stated_items(at, data), data.used, priors)
         + density.unused_gaps(at.known, data.used)
         + _traits(at, data)
     )

@@ -330,7 +330,7 @@ def _lay_out(
         sites=start.sites,
         passes=jnp.asarray(_PASSES_OF_SEARCH),
         prior_weight=jnp.asarray(prior_weight),
-        priors=density.tabulate(priors, len(responses.items)),
+        priors=density.other_priors(priors, len(responses.items)),
     )
 
 

@@ -60,6 +60,16 @@ def tabulate(priors: Priors, n_items: int) -> PriorTable:
     return PriorTable(log_sigma, within, between, log_weight, np.asarray(priors.cut_sd))
 
 
+def other_priors(priors: Priors, n_items: int) -> PriorTable | None:
+    """As `tabulate`, but None for the stated ones, which `known_priors` makes constants."""
+    return None if priors == Priors() else tabulate(priors, n_items)
+
+
+def known_priors(other: PriorTable | None, n_items: int) -> PriorTable:
+    """What `other_priors` stands for, inside a program."""
+    return tabulate(Priors(), n_items) if other is None else other
+
+
 class Items(NamedTuple):
     """Item coordinates: log a (n_items,), lowest cut (n_items,), log gaps (n_items, n_cuts - 1)."""
 

@@ -51,7 +51,7 @@ class MarginalTraits(NamedTuple):
         sites: To start from.
         passes: How many are made.
         prior_weight: 0 or 1.
-        priors: Of the items.
+        priors: Of the items, see `density.other_priors`.
     """
 
     above: Array
@@ -64,7 +64,7 @@ class MarginalTraits(NamedTuple):
     sites: Sites
     passes: Array
     prior_weight: Array
-    priors: density.PriorTable
+    priors: density.PriorTable | None
 
 
 class Normal(NamedTuple):
@@ -164,8 +164,10 @@ def _without_respondents(y: Array, data: MarginalTraits) -> Array:
     transform = CorrCholeskyTransform()
     root = transform(free)
     prior: Array = LKJCholesky(n_traits, LKJ_CONCENTRATION).log_prob(root)
-    prior += transform.log_abs_det_jacobian(free, root)
-    prior += density.log_prior(items, data.used, data.priors)
+    of_items = density.known_priors(data.priors, len(data.used))
+    prior += transform.log_abs_det_jacobian(free, root) + density.log_prior(
+        items, data.used, of_items
+    )
     return (
         data.prior_weight * prior
         + density.between_cuts(items, data.middle, data.used)

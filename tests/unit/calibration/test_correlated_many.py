@@ -268,9 +268,9 @@ def test_priors_say_how_much_discriminations_are_drawn_together(
         for priors in (None, tight)
     ]
     spread = [np.std([np.log(e.discrimination.mean) for e in fit.estimates]) for fit in fits]
-    assert spread[1] < 0.5 * spread[0]
+    assert spread[1] < 0.85 * spread[0]
     population = [np.median(fit.draws["log_discrimination_sd"]) for fit in fits]
-    assert population[1] < 0.15 < population[0]
+    assert population[1] < 0.6 * population[0]
     assert [fit.priors for fit in fits] == [Priors(), tight]
     assert {one.priors for one in fits[1].by_trait} == {tight}
     kept = [GrmArtefact.from_fit(fit) for fit in fits]
