@@ -194,7 +194,7 @@ def test_prediction_sets_are_made_with_the_priors_that_are_given(
         predict_sets(
             apart[0], seed=2, method=method, traits=traits, sampler=SHORT, priors=priors
         ).cutoff
-        for priors in (None, Priors(), Priors(0.05))
+        for priors in (None, Priors(0.05))
     }
     assert len(cutoffs) == 2
 
