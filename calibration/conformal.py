@@ -18,6 +18,7 @@ from calibration import correlated_scores, grm, scores
 from calibration.correlated import (
     CorrelatedFit,
     fit_correlated,
+    integrates,
     penalised_estimates,
     traits_of,
 )
@@ -78,8 +79,8 @@ def predict_sets(
         seed: Of the split.
         level: Probability that a set holds the real grade, 0.5 to 0.99.
         method: Of the fit that stands by; items are estimated at the mode it starts from.
-            Correlated traits are sampled again in few draws by ``"nuts"``, and estimated at the
-            mode by ``"mml"``.
+            Correlated traits are estimated at the mode with ``"mml"``, and where `fit_correlated`
+            integrates them out; elsewhere they are sampled again in few draws.
         traits: Each item's trait, of correlated ones.
         sampler: Of the fit of correlated traits that stands by; so many draws are not made.
         priors: Of the items; a weak penalty for ``"mml"``.
@@ -104,7 +105,7 @@ def predict_sets(
     rest = replace(responses, counts=responses.counts - held)
     if traits is None:
         probability = _predicted(rest, method, priors)
-    elif method == "mml":
+    elif method == "mml" or integrates(rest, tuple(dict.fromkeys(traits))):
         probability = _predicted_at_mode(rest, traits, priors)
     else:
         few = replace(sampler or SamplerSettings(), draws=_DRAWS)

@@ -196,7 +196,7 @@ def fit_correlated(
     try:
         if method == "mml":
             return _maximum_likelihood(task)
-        if responses.n_respondents * len(task.traits) > SAMPLED_TRAITS:
+        if integrates(responses, task.traits):
             return _integrated(task, settings)
         return _sampled(task, settings)
     except NotConvergedError as error:
@@ -266,6 +266,11 @@ def traits_of(
                 "a trait behind it: add an item, or leave it out"
             )
     return names, of_item
+
+
+def integrates(responses: Responses, traits: Sequence[str]) -> bool:
+    """Whether theta is integrated out, ``traits`` named once each."""
+    return responses.n_respondents * len(traits) > SAMPLED_TRAITS
 
 
 def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:

@@ -85,7 +85,7 @@ def log_likelihoods(
     Raises:
         NotConvergedError: A respondent's theta has no mode, as of items that are not finite.
     """
-    z = _points(len(correlation), len(answers.above))
+    z = _points(len(correlation), len(answers.above), np.random.default_rng(0))
     found = _around_modes(answers, discrimination, thresholds, correlation, z)
     of_normal = _log_mean(0.5 * (1.0 - _WIDER**2) * (z**2).sum(1))
     cuts = np.where(answers.used, discrimination[:, None] * thresholds, 0.0)
@@ -108,7 +108,7 @@ def draw_theta(
     Raises:
         NotConvergedError: As there.
     """
-    z = rng.standard_normal((_POINTS[1], len(correlation)))
+    z = _points(len(correlation), len(answers.above), rng)
     return pick(_around_modes(answers, discrimination, thresholds, correlation, z), rng)
 
 
@@ -122,7 +122,7 @@ def posterior_points(
     Raises:
         NotConvergedError: As there.
     """
-    z = _points(len(correlation), len(answers.above))
+    z = _points(len(correlation), len(answers.above), np.random.default_rng(0))
     return _around_modes(answers, discrimination, thresholds, correlation, z)
 
 
@@ -208,11 +208,14 @@ def _of_gaps(answers: Answers, cuts: _Table) -> _Table:
     return free
 
 
-def _points(n_traits: int, n: int) -> _Table:
-    """Standard normal points with means 0 and unit covariance, each with its mirror image."""
+def _points(n_traits: int, n: int, rng: np.random.Generator) -> _Table:
+    """Standard normal points with means 0 and unit covariance, each with its mirror image.
+
+    All respondents share them: what their means and covariances were off by would not average out.
+    """
     low, high = _POINTS
     half = max(min(max(_POINTS_OF_ALL // n, low), high) // 2, 2 * n_traits)
-    z = np.random.default_rng(0).standard_normal((half, n_traits))
+    z = rng.standard_normal((half, n_traits))
     z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / half)).T
     return np.concatenate([z, -z])
 

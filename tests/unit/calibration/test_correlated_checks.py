@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration import gates, scores
+from calibration import correlated, gates, scores
 from calibration.artefact import GrmArtefact
 from calibration.conformal import _predicted_at_mode, predict_sets
 from calibration.correlated import CorrelatedFit, fit_correlated, penalised_estimates
@@ -142,6 +142,18 @@ def test_prediction_sets_read_each_items_own_trait(
     assert own.coverage >= own.coverage_floor
     assert own.mean_size < one.mean_size - 0.1
     assert own.n_tested == one.n_tested
+
+
+def test_prediction_sets_at_the_mode_are_those_of_draws(
+    apart: tuple[Responses, CorrelatedFit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_draws = predict_sets(apart[0], seed=2, traits=TRAITS, sampler=SHORT)
+    monkeypatch.setattr(correlated, "SAMPLED_TRAITS", 0)
+    at_mode = predict_sets(apart[0], seed=2, traits=TRAITS)
+    assert at_mode != by_draws
+    assert at_mode.cutoff == pytest.approx(by_draws.cutoff, abs=0.005)
+    assert at_mode.mean_size == pytest.approx(by_draws.mean_size, abs=0.05)
+    assert at_mode.coverage == pytest.approx(by_draws.coverage, abs=0.02)
 
 
 def test_predictions_at_the_mode_are_those_of_a_grid_over_both_traits() -> None:

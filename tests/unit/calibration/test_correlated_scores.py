@@ -84,6 +84,17 @@ def test_draws_of_theta_have_the_posteriors_mean_and_covariance(*, again: bool) 
         np.testing.assert_allclose(np.cov(drawn[:, person].T), expected, atol=0.06)
 
 
+def test_means_of_many_drawn_traits_scatter_no_more_than_respondents_do() -> None:
+    """Points that all respondents share must not move them all together."""
+    responses = answers(600, 1)
+    omega = np.array([[1.0, 0.6], [0.6, 1.0]])
+    prepared = correlated_scores.prepare(responses, OF_ITEM)
+    rng = np.random.default_rng(1)
+    drawn = np.stack([correlated_scores.draw_theta(prepared, A, B, omega, rng) for _ in range(200)])
+    alone = drawn.std(0).mean(0) / np.sqrt(600)
+    np.testing.assert_allclose(drawn.mean(1).std(0), alone, rtol=0.25)
+
+
 def test_items_that_are_no_numbers_are_refused() -> None:
     prepared = correlated_scores.prepare(answers(5, 3), OF_ITEM)
     with pytest.raises(NotConvergedError, match="no mode of theta"):
