@@ -5,7 +5,8 @@
     python -m benchmarks.calibration_scale corpus [--personas 2000] [--families 10]
         [--nuts | --both] [--folder FOLDER]
     python -m benchmarks.calibration_scale correlated survey|corpus [--respondents N | --personas N]
-    python -m benchmarks.calibration_scale grow survey|corpus [--nuts] [--sizes N ...]
+    python -m benchmarks.calibration_scale grow survey|corpus [--nuts | --correlated]
+        [--sizes N ...]
 
 `survey`: one answer per respondent and item; where `--rscript` is given, mirt fits the same
 answers before ours does, and with `--pymc-python` PyMC with nutpie samples them afterwards, theta
@@ -14,7 +15,8 @@ family; the grades are written to the product's warehouse table by SQL, and read
 product's own query, which counts them there. All families are fitted one after the other in one
 training process, with `--both` by maximum likelihood and then by NUTS from the same warehouse.
 `grow` runs several sizes (a tenth and the whole, unless told), each in a process of its own, and
-prints the exponent of the cost: of the second family for `corpus`, which compiles nothing.
+prints the exponent of the cost: of the second family for `corpus`, which compiles nothing; with
+`--correlated` of `correlated`.
 `correlated` fits traits with their correlations by NUTS at the defaults: the five scales of
 examples/bfi.csv (or its first respondents), or personas graded 600 times on each of six correlated
 constructs.
@@ -385,7 +387,8 @@ def grow(options: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
     sizes = options.sizes or [whole // 10, whole]
     lines = []
     for n in sizes:
-        ran = itself(options.of, size, str(n), *rest)
+        what = ["correlated", options.of] if options.correlated else [options.of]
+        ran = itself(*what, size, str(n), *rest)
         lines.append(json.loads(ran.stdout.splitlines()[-1]))
         print(json.dumps(lines[-1]), flush=True)
     timed = [key for key in lines[0] if key.endswith("_seconds")]
@@ -409,6 +412,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[])
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--nuts", action="store_true")
+    parser.add_argument("--correlated", action="store_true")
     parser.add_argument("--both", action="store_true")
     parser.add_argument("--rscript", default="")
     parser.add_argument("--pymc-python", default="")
