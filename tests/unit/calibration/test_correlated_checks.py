@@ -147,9 +147,9 @@ def test_prediction_sets_read_each_items_own_trait(
 def test_prediction_sets_at_the_mode_are_those_of_draws(
     apart: tuple[Responses, CorrelatedFit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_draws = predict_sets(apart[0], seed=2, traits=TRAITS, sampler=SHORT)
+    by_draws = predict_sets(apart[0], seed=2, method="nuts", traits=TRAITS, sampler=SHORT)
     monkeypatch.setattr(correlated, "SAMPLED_TRAITS", 0)
-    at_mode = predict_sets(apart[0], seed=2, traits=TRAITS)
+    at_mode = predict_sets(apart[0], seed=2, method="nuts", traits=TRAITS)
     assert at_mode != by_draws
     assert at_mode.cutoff == pytest.approx(by_draws.cutoff, abs=0.005)
     assert at_mode.mean_size == pytest.approx(by_draws.mean_size, abs=0.05)
