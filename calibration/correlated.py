@@ -47,7 +47,6 @@ from calibration.results import (
 
 SAMPLED_TRAITS = 1000  # respondents times traits
 _DRAWS, _DRAWS_OF_MANY = 4000, 1000
-_DEPTH_OF_MANY = 3  # the posterior of the items is nearly normal: see decision 0029
 _SCORING_DRAWS = 200
 _ACCEPT = 0.9
 _SHORT = 16
@@ -172,7 +171,7 @@ def fit_correlated(
         sampler: How NUTS is run. Up to 1,000 respondents times traits, 4,000 draws at a target of
             0.9 without it, and half of ``warmup`` goes before, half after 400 draws that only
             serve to scale the coordinates; beyond, 1,000 draws at 0.85 and
-            trees of at most three doublings. Not used by ``"mml"``.
+            trees of at most three doublings, or ten where those do not mix. Not used by ``"mml"``.
         method: ``"nuts"`` for the posterior, ``"mml"`` for marginal maximum likelihood with
             standard errors from the observed information.
         priors: Of the items; not used by ``"mml"``.
@@ -305,17 +304,16 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     task.found(found.mode)
     log_density, data = correlated_many.to_sample(found, responses)
     mode, used = found.mode, np.asarray(data.used)
-    chains = nuts.sample(
-        log_density,
-        grm.whitened_from_middle(mode, data, used),
-        seed=task.seed,
-        settings=replace(
-            settings,
-            draws=settings.draws or _DRAWS_OF_MANY,
-            max_tree_depth=settings.max_tree_depth or _DEPTH_OF_MANY,
-        ),
-        tell=task.tell_of_chains,
+    settings = replace(settings, draws=settings.draws or _DRAWS_OF_MANY)
+    whitened = grm.whitened_from_middle(mode, data, used)
+    run = partial(nuts.sample, log_density, whitened, seed=task.seed, tell=task.tell_of_chains)
+    chains = run(
+        settings=replace(settings, max_tree_depth=settings.max_tree_depth or nuts.SHORT_TREES)
     )
+    if settings.max_tree_depth is None and nuts.cut_too_short(
+        chains, summaries.convergence(chains.y).ess_min
+    ):
+        chains = run(settings=nuts.with_long_trees(settings))
     chains = replace(chains, y=coordinates.from_middle_to_lowest(chains.y, used))
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     rng = np.random.default_rng((task.seed, responses.n_responses))

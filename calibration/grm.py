@@ -2,9 +2,10 @@
 
 Which coordinates are sampled follows from the data's shape. Up to `FEW_RESPONDENTS` respondents,
 theta is sampled with the items, on the scale of its own sample. With more, theta is integrated
-out. Where each gave many answers (`layout.many_answers`), that is done on nodes of each one's own,
-and theta is drawn afterwards for each draw of the items; else it is done on fixed nodes, equal
-answer patterns counted once, and theta's posterior is worked out afterwards. The model is the same.
+out. Where each gave many answers (`layout.many_answers`) that tell of theta, that is done on nodes
+of each one's own, and theta is drawn afterwards for each draw of the items; else it is done on
+fixed nodes, equal answer patterns counted once, and theta's posterior is worked out afterwards. The
+model is the same.
 """
 
 import time
@@ -49,8 +50,9 @@ from calibration.results import (
 FEW_RESPONDENTS = 64
 _DRAWS_OF_FEW, _DRAWS_OF_MANY = 4000, 1500
 _MANY_ANSWERS = 64  # per respondent
-_ACCEPT_OF_MANY_ANSWERS, _DEPTH_OF_MANY_ANSWERS = 0.9, 3
-_WELL_KNOWN, _DEPTH_OF_WELL_KNOWN = 1000, 3  # respondents whose items' posterior is nearly normal
+_ACCEPT_OF_MANY_ANSWERS = 0.9
+_NARROW = 0.5  # sd of theta
+_WELL_KNOWN = 1000  # respondents whose items' posterior is nearly normal
 _SCORING_DRAWS, _FEWEST_SCORING_DRAWS = 200, 20
 _SCORED = 2_000_000  # respondents by draws: the more of them, the less the items' draws differ
 _LEAST_SLOPE, _LARGEST_SLOPE = 0.02, 30.0
@@ -122,6 +124,8 @@ def _posterior(responses: Responses, asked: _Asked) -> Fit:
     drawn = _sample(responses, asked)
     draws = _named_draws(responses, drawn, asked)
     estimates, worst = estimate_items(responses, draws)
+    if asked.settings.max_tree_depth is None and nuts.cut_too_short(drawn.chains, worst.ess_min):
+        return _posterior(responses, replace(asked, settings=nuts.with_long_trees(asked.settings)))
     theta = _theta(responses, draws)
     at = point(responses, estimates)
     return Fit(
@@ -157,10 +161,7 @@ def _sample(responses: Responses, asked: _Asked) -> _Draws:
     if asked.settings.draws is None:
         draws = _DRAWS_OF_FEW if few else _DRAWS_OF_MANY
         asked = replace(asked, settings=replace(asked.settings, draws=draws))
-    sample = (
-        _sample_jointly if few else _sample_narrow if many_answers(responses) else _sample_items
-    )
-    return sample(responses, asked)
+    return _sample_jointly(responses, asked) if few else _sample_items(responses, asked)
 
 
 def _sample_jointly(responses: Responses, asked: _Asked) -> _Draws:
@@ -200,7 +201,7 @@ def _trees(responses: Responses, settings: SamplerSettings) -> SamplerSettings:
     return replace(
         settings,
         target_accept=settings.target_accept or _ACCEPT_OF_MANY_ANSWERS,
-        max_tree_depth=settings.max_tree_depth or _DEPTH_OF_MANY_ANSWERS,
+        max_tree_depth=settings.max_tree_depth or nuts.SHORT_TREES,
     )
 
 
@@ -228,9 +229,15 @@ def _joint_data(responses: Responses, priors: Priors) -> density.JointData:
 def _sample_items(responses: Responses, asked: _Asked) -> _Draws:
     data, mode = _marginal_mode(responses, asked.report, prior_weight=1.0, priors=asked.priors)
     used = np.asarray(data.used)
+    if many_answers(responses):
+        scale = nuts.whitening(mode.hessian)
+        own = adaptive_density.lay_out(responses, data, mode.y, scale)
+        # Weak items leave theta to its prior, which nodes that move with the items lose sight of.
+        if np.median(own.spread[: responses.n_respondents]) <= _NARROW:
+            return _sample_narrow(responses, asked, mode, own)
     blocks = block_density.lay_out(responses, data, mode.y)
     if responses.n_respondents >= _WELL_KNOWN and asked.settings.max_tree_depth is None:
-        settings = replace(asked.settings, max_tree_depth=_DEPTH_OF_WELL_KNOWN)
+        settings = replace(asked.settings, max_tree_depth=nuts.SHORT_TREES)
         asked = replace(asked, settings=settings)
     chains = _chains(block_density.from_middle, mode, blocks, responses, asked)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
@@ -246,11 +253,10 @@ def _marginal_mode(
     return data, _mode(find, start_items(responses), data, responses, report)
 
 
-def _sample_narrow(responses: Responses, asked: _Asked) -> _Draws:
-    data, mode = _marginal_mode(responses, asked.report, prior_weight=1.0, priors=asked.priors)
-    used = np.asarray(data.used)
-    scale = nuts.whitening(mode.hessian)
-    own = adaptive_density.lay_out(responses, data, mode.y, scale)
+def _sample_narrow(
+    responses: Responses, asked: _Asked, mode: Mode, own: adaptive_density.OwnNodes
+) -> _Draws:
+    used = np.asarray(own.rest.used)
     asked = replace(asked, settings=_trees(responses, asked.settings))
     chains = _chains(adaptive_density.from_middle, mode, own, responses, asked)
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)

@@ -26,6 +26,8 @@ _BLOCK = 1000  # draws between two words of progress, at most
 _FIRST_BLOCK = 125
 _PATIENCE_SECONDS = 0.2
 _PILOT_DRAWS = 400
+SHORT_TREES, _LONG_TREES = 3, 10  # doublings
+_FEWEST_EFFECTIVE = 0.1
 Tell = Callable[[Phase, int, int, int], None]
 _State = Any  # NumPyro's HMCState, untyped
 
@@ -81,6 +83,21 @@ def whitening(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
     return scale
 
 
+def cut_too_short(chains: Chains, ess_min: float) -> bool:
+    """Whether trees of `SHORT_TREES` made draws worth less than a tenth of independent ones.
+
+    Short trees suit a posterior that is nearly normal once whitened; that it is can be seen before
+    it is sampled only roughly, and afterwards by this.
+    """
+    short = chains.steps.max() < 2**SHORT_TREES
+    return bool(short and not ess_min >= _FEWEST_EFFECTIVE * chains.steps.size)
+
+
+def with_long_trees(settings: SamplerSettings) -> SamplerSettings:
+    """Trees as long as NUTS has them."""
+    return replace(settings, max_tree_depth=_LONG_TREES)
+
+
 def sample(
     log_density: LogDensity,
     whitened: Whitened,
@@ -107,7 +124,7 @@ def sample(
         log_density,
         settings.warmup,
         settings.target_accept or 0.85,
-        settings.max_tree_depth or 10,
+        settings.max_tree_depth or _LONG_TREES,
         settings.chains,
         short_every,
     )

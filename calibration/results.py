@@ -28,7 +28,8 @@ class SamplerSettings:
         target_accept: Mean acceptance the step size is adapted to (Hoffman & Gelman 2014). None:
             0.9 where respondents gave 64 answers each or more, 0.85 elsewhere.
         max_tree_depth: Doublings of a trajectory before it is cut. None: 3 where respondents gave
-            64 answers each or more, or are 1,000 or more; 10 elsewhere.
+            64 answers each or more, or are 1,000 or more; 10 elsewhere, and where draws of such
+            short trees turn out to be worth less than a tenth of independent ones.
     """
 
     chains: int = 4

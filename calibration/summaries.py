@@ -47,6 +47,11 @@ class Convergence(NamedTuple):
     ess_bulk_min: float
     ess_tail_min: float
 
+    @property
+    def ess_min(self) -> float:
+        """Bulk or tail."""
+        return min(self.ess_bulk_min, self.ess_tail_min)
+
 
 def figures(*draws: _Table) -> Figures:
     """Figures of every parameter, in order.

@@ -11,6 +11,7 @@ from calibration.data import Responses
 from calibration.density import MarginalData
 from calibration.newton import Mode
 from calibration.nuts import whitening
+from calibration.results import SamplerSettings
 
 CUTS = (np.array([-1.0, 0.0, 1.2]), np.array([0.4]), np.array([-1.5, 0.5]))
 
@@ -96,17 +97,21 @@ def test_the_sampled_density_is_the_exact_one_in_single_precision(
         np.testing.assert_allclose(scale.T @ np.asarray(slope), scale.T @ exact[1], atol=0.05)
 
 
-def test_the_sampled_density_holds_where_items_are_steep() -> None:
-    """Where a node lies a hundred logits from a cut, what single precision holds ends."""
-    rng = np.random.default_rng(4)
-    a, b = np.array([40.0, 5.0, 12.0]), np.array([[-0.2, 0.0], [-0.7, 0.3], [0.0, 0.5]])
-    theta = rng.standard_normal(70)
-    eta = a[:, None] * (theta[:, None, None] - b)
-    grades = (eta[:, None] + rng.logistic(size=(70, 30, 3, 1)) > 0).sum(-1)
+def answered(a: list[float], b: list[list[float]], seed: int) -> Responses:
+    """A hundred respondents, twenty answers to each item."""
+    rng = np.random.default_rng(seed)
+    theta = rng.standard_normal(100)
+    eta = np.array(a)[:, None] * (theta[:, None, None] - np.array(b))
+    grades = (eta[:, None] + rng.logistic(size=(100, 20, len(a), 1)) > 0).sum(-1)
     who, _, item = (axis.ravel() for axis in np.indices(grades.shape))
     names = np.char.zfill(who.astype(str), 2)
-    steep = Responses.from_columns("f", names, np.array(["x", "y", "z"])[item], grades.ravel())
-    everyone = np.ones(70, bool)
+    return Responses.from_columns("f", names, np.array(list("wxyz"))[item], grades.ravel())
+
+
+def test_the_sampled_density_holds_where_items_are_steep() -> None:
+    """Where a node lies a hundred logits from a cut, what single precision holds ends."""
+    steep = answered([40.0, 5.0, 12.0, 5.0], [[-0.2, 0.0], [-0.7, 0.3], [0.0, 0.5], [-0.5, 0.8]], 4)
+    everyone = np.ones(steep.n_respondents, bool)
     data = grm.marginal_data(steep, [everyone], prior_weight=1.0)
     mode = curvature.find_marginal_mode(steep, grm.start_items(steep), data)
     scale = whitening(mode.hessian)
@@ -119,6 +124,26 @@ def test_the_sampled_density_holds_where_items_are_steep() -> None:
         exact = curvature.evaluate(y, data, sum_up=adaptive.sum_up)
         assert float(value) - base == pytest.approx(exact[0] - mode.value, abs=0.5)
         assert np.isfinite(slope).all()
+
+
+WEAK = (
+    [0.11, 0.09, 0.18, 0.16],
+    [[-26.0, -13.5], [-47.5, 15.0], [0.8, 7.9], [-26.4, 12.6]],
+)
+
+
+def test_theta_that_many_answers_leave_unknown_has_no_nodes_of_its_own() -> None:
+    fit = grm.fit(answered(*WEAK, 1), seed=1, sampler=SamplerSettings(draws=500))
+    assert "theta" not in fit.draws
+    assert (fit.diagnostics.r_hat_max or 2.0) < 1.02
+
+
+def test_chains_that_short_trees_leave_apart_are_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grm, "_NARROW", 5.0)
+    fit = grm.fit(answered(*WEAK, 1), seed=1, sampler=SamplerSettings(draws=500))
+    assert "theta" in fit.draws
+    assert (fit.diagnostics.r_hat_max or 2.0) < 1.02
+    assert (fit.diagnostics.steps_mean or 0.0) > 8
 
 
 def test_theta_is_drawn_from_its_posterior(responses: Responses, mode: Mode, own: OwnNodes) -> None:
