@@ -11,6 +11,7 @@ STUDIES = {
     "calibration_peers",
     "calibration_peers_pymc",
     "calibration_peers_smoke",
+    "calibration_personas",
     "calibration_recovery",
     "calibration_sbc",
     "calibration_scale",

@@ -203,6 +203,51 @@ def fit_correlated(
         raise NotConvergedError(f"{responses.family}: {error}. Notes: {known}") from error
 
 
+def draw_items(
+    responses: Responses,
+    of_item: NDArray[np.int64],
+    *,
+    seed: int,
+    sampler: SamplerSettings,
+    priors: Priors,
+) -> tuple[_Table, _Table, _Table]:
+    """Draws of all chains and nothing else, every trait sampled.
+
+    The pilot draws that scale the coordinates are as many as are kept.
+
+    Args:
+        responses: Of few respondents, three or more.
+        of_item: Index of each item's trait.
+        seed: Of the chains.
+        sampler: How NUTS is run.
+        priors: Of the items.
+
+    Returns:
+        a (n, n_items), b (n, n_items, n_cuts) and the correlations (n, n_traits, n_traits).
+
+    Raises:
+        NotConvergedError: No mode was found.
+    """
+    data = correlated_data(responses, of_item, priors)
+    whitened = _flattened(_mode(responses, data), data)
+    sample = partial(
+        nuts.sample,
+        correlated_density.log_density,
+        seed=seed,
+        settings=sampler,
+        tell=lambda *_: None,
+        short_every=_SHORT,
+    )
+    y = sample(nuts.rescaled(whitened, sample(whitened).y)).y
+    draws = stated_draws(responses, y, data, seed, priors)
+    a, b, omega = (draws[name] for name in ("discrimination", "thresholds", "correlation"))
+    return (
+        a.reshape(-1, a.shape[-1]),
+        b.reshape(-1, *b.shape[-2:]),
+        omega.reshape(-1, *omega.shape[-2:]),
+    )
+
+
 def correlated_data(
     responses: Responses, of_item: NDArray[np.int64], priors: Priors
 ) -> CorrelatedData:

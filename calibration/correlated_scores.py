@@ -7,6 +7,7 @@ few points, the same for every respondent and draw. What they make of a normal, 
 known, is what all results are divided by.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ _WIDER = 1.1
 _POINTS = (32, 128)
 _POINTS_OF_ALL = 8192
 _LONGEST_STEP, _CLOSE, _MOST_STEPS = 1.0, 1e-8, 100
+_LEAST_GAIN, _ROUNDING = 0.1, 1e-10  # of a step: a part of its promise; of values: relative
 _BLOCK = 2**16  # numbers at once: what stays in a core's cache
 
 _Table = NDArray[np.float64]
@@ -167,21 +169,59 @@ def _around_modes(
 def _modes(
     answers: Answers, discrimination: _Table, cuts: _Table, precision: _Table
 ) -> tuple[_Table, _Table]:
-    """Each respondent's mode of theta, (n, n_traits), and minus the Hessian there."""
+    """Each respondent's mode of theta, (n, n_traits), and minus the Hessian there.
+
+    A step that gains less than a part of what its slope promises is halved: between two steep cuts
+    the density hardly bends, and Newton leaps from one side of its mode to the other.
+    """
+    look = partial(_look, answers, discrimination, cuts, precision)
     theta = np.zeros((len(answers.above), len(precision)))
+    here = look(theta)
     for _ in range(_MOST_STEPS):
-        eta = discrimination[:, None] * (theta @ answers.loads.T)[..., None] - cuts
-        reached = 1.0 / (1.0 + np.exp(-eta))
-        slope = (answers.above - answers.both * reached).sum(2) * discrimination
-        bend = (answers.both * reached * (1.0 - reached)).sum(2) * discrimination**2
-        curvature = precision + (bend @ answers.loads)[:, :, None] * np.eye(len(precision))
-        uphill = slope @ answers.loads - theta @ precision
-        step = np.linalg.solve(curvature, uphill[..., None])[..., 0]
+        step = np.linalg.solve(here.curvature, here.uphill[..., None])[..., 0].astype(float)
         longest = np.abs(step).max(1, keepdims=True)
-        theta = theta + step * np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))
         if longest.max() < _CLOSE:
-            return theta, curvature
+            return theta, here.curvature
+        step *= np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))
+        there = look(theta + step)
+        while (short := _falls_short(here, there, step)).any():
+            step[short] *= 0.5
+            there = look(theta + step)
+        theta, here = theta + step, there
     raise NotConvergedError(f"no mode of theta was found in {_MOST_STEPS} Newton steps")
+
+
+class _Look(NamedTuple):
+    """Of log densities of theta: values (n,), slopes (n, n_traits), and minus the Hessians."""
+
+    value: _Table
+    uphill: _Table
+    curvature: _Table
+
+
+def _look(
+    answers: Answers, discrimination: _Table, cuts: _Table, precision: _Table, theta: _Table
+) -> _Look:
+    eta = discrimination[:, None] * (theta @ answers.loads.T)[..., None] - cuts
+    small = np.exp(-np.abs(eta))
+    reached = np.where(eta > 0, 1.0, small) / (1.0 + small)
+    soft = np.maximum(eta, 0.0) + np.log1p(small)
+    slope = (answers.above - answers.both * reached).sum(2) * discrimination
+    bend = (answers.both * reached * (1.0 - reached)).sum(2) * discrimination**2
+    pulled = theta @ precision
+    return _Look(
+        (answers.above * eta - answers.both * soft).sum((1, 2)) - 0.5 * (theta * pulled).sum(1),
+        slope @ answers.loads - pulled,
+        precision + (bend @ answers.loads)[:, :, None] * np.eye(len(precision)),
+    )
+
+
+def _falls_short(here: _Look, there: _Look, step: _Table) -> NDArray[np.bool_]:
+    """Who gains too little, beyond what rounding can hide."""
+    promised = (here.uphill * step).sum(1)
+    hidden = _ROUNDING * (1.0 + np.abs(here.value))
+    short: NDArray[np.bool_] = there.value - here.value < _LEAST_GAIN * promised - hidden
+    return short
 
 
 def _log_density(answers: Answers, discrimination: _Table, cuts: _Table, theta: _Table) -> _Table:

@@ -14,7 +14,7 @@ has its densities in closed form.
 
 Where one respondent says too much for importance sampling, the model is fitted again without that
 respondent (Vehtari, Gelman & Gabry 2017, 2.2): with few respondents, each of whom gave a good part
-of all answers.
+of all answers. The draws of both fits together give the density.
 """
 
 import warnings
@@ -48,8 +48,10 @@ Model = Literal[
 MOST_LEFT_OUT = 300
 MOST_FITTED_AGAIN = 20
 _DRAWS = 400
+_ENOUGH = 16  # answers: nodes around a respondent's mode are exact, and fixed ones may not reach it
 _LARGEST_SHAPE = min(1.0 - 1.0 / np.log10(_DRAWS), 0.7)  # Vehtari et al. 2024
 _AGAIN = SamplerSettings(draws=250)
+_MOST_BRIDGES, _SAME = 200, 1e-6
 
 _Table = NDArray[np.float64]
 
@@ -111,8 +113,15 @@ class Left(NamedTuple):
     fitted_again: int = 0
 
 
-_Again = Callable[[Responses], Draws]
-"""Fits a model to responses of which one respondent's are missing."""
+class Weighted(NamedTuple):
+    """Log-likelihoods under draws, (n_draws, ...), and logs of the draws' weights, (n_draws,)."""
+
+    log_likelihood: _Table
+    log_weight: _Table
+
+
+Predict = Callable[[NDArray[np.bool_]], Weighted]
+"""Of the one respondent who is marked, under draws of a fit to the others' answers; (n_draws,)."""
 
 
 def compare_models(
@@ -149,7 +158,7 @@ def compare_models(
     chosen = who_is_left_out(responses.n_respondents, most_left_out, rng)
     priors = fit.priors
     mode = _equal_slopes(responses, priors)
-    left = leave_out(responses, chosen, grm.point(responses, fit.estimates), _spread_out(fit))
+    full = leave_out(responses, chosen, grm.point(responses, fit.estimates), _spread_out(fit))
     draws = _approximated(responses, mode, priors, rng)
     equal = leave_out(responses, chosen, _items(mode.y, responses), draws)
 
@@ -161,8 +170,10 @@ def compare_models(
         return _approximated(others, _equal_slopes(others, priors, near=mode), priors, rng)
 
     by_model: dict[Model, Left] = {
-        "grm": _fit_again(responses, chosen, left, sampled_again, most),
-        "equal_discrimination": _fit_again(responses, chosen, equal, equal_again, most),
+        "grm": fit_again(chosen, *full, predicted_by(sampled_again, responses), most),
+        "equal_discrimination": fit_again(
+            chosen, *equal, predicted_by(equal_again, responses), most
+        ),
         "independence": _independent(responses, chosen),
     }
     return tuple(row(model, left, by_model["grm"], chosen) for model, left in by_model.items())
@@ -231,7 +242,7 @@ def _total(rough: _Table, pointwise: _Table, chosen: NDArray[np.int64]) -> tuple
 
 def leave_out(
     responses: Responses, chosen: NDArray[np.int64], point: tuple[_Table, _Table], draws: Draws
-) -> Left:
+) -> tuple[Left, Weighted]:
     """Of those chosen, with one trait; the same answers have the same density."""
     counts = responses.counts[chosen]
     _, first, place = np.unique(
@@ -243,13 +254,14 @@ def leave_out(
     pointwise, shape = smoothed(table, draws.log_weight)
     kept = log_sum(table.T + draws.log_weight) - log_sum(draws.log_weight)
     rough = scores.integrate(responses, *point).log_likelihood
-    return Left(rough, pointwise[at], kept[at], shape[at])
+    left = Left(rough, pointwise[at], kept[at], shape[at])
+    return left, Weighted(table[:, at], draws.log_weight)
 
 
 def log_likelihoods_by_draw(responses: Responses, draws: Draws) -> _Table:
     """Log-likelihoods, shape (n_draws, n_respondents)."""
     answers = responses.counts.sum((1, 2))
-    narrow = (answers == 0) | (answers >= layout.MANY_ANSWERS)
+    narrow = (answers == 0) | (answers >= _ENOUGH)
     if answers.size <= grm.FEW_RESPONDENTS and narrow.all():
         return scores.log_likelihood_by_draw(responses, draws.a, draws.b)
     return np.stack(
@@ -257,28 +269,65 @@ def log_likelihoods_by_draw(responses: Responses, draws: Draws) -> _Table:
     )
 
 
-def _fit_again(
-    responses: Responses, chosen: NDArray[np.int64], left: Left, again: _Again, most: int
+def fit_again(
+    chosen: NDArray[np.int64], left: Left, kept: Weighted, predict: Predict, most: int
 ) -> Left:
     """Densities from fits without the respondent, where the Pareto shapes are largest.
 
-    The respondent's answers are taken as missing: nothing else of the data changes its shape, so
-    nothing is compiled.
+    ``kept`` is of those chosen, under the draws of the fit to all.
     """
     pointwise, shape = left.pointwise.copy(), left.shape.copy()
     worst = np.argsort(-shape)[:most]
     for place in worst[shape[worst] > _LARGEST_SHAPE]:
-        one = np.arange(responses.n_respondents) == chosen[place]
-        others = replace(responses, counts=np.where(one[:, None, None], 0, responses.counts))
         try:
-            draws = again(others)
+            without = predict(np.arange(left.rough.size) == chosen[place])
         except NotConvergedError:
             continue  # its shape goes on telling
-        log_likelihood = log_likelihoods_by_draw(responses.chosen(one), draws)[:, 0]
-        total = log_sum(draws.log_weight)
-        pointwise[place] = log_sum(draws.log_weight + log_likelihood) - total
+        pointwise[place] = bridged(without, kept._replace(log_likelihood=kept[0][:, place]))
         shape[place] = np.nan
     return left._replace(pointwise=pointwise, shape=shape, fitted_again=int(np.isnan(shape).sum()))
+
+
+def bridged(without: Weighted, kept: Weighted) -> float:
+    """Log of the mean likelihood over draws without the respondent, by both kinds of draws.
+
+    The optimal bridge of Meng & Wong 1996: the mean over draws without the respondent alone hangs
+    on the few that happen to suit the respondent.
+    """
+    draws = without.log_weight.size + kept.log_weight.size
+    log_share = np.log([part.log_weight.size / draws for part in (kept, without)])
+
+    def log_mean(part: Weighted, log_value: _Table) -> float:
+        return float(log_sum(part.log_weight + log_value) - log_sum(part.log_weight))
+
+    found = log_mean(without, without.log_likelihood)
+    for _ in range(_MOST_BRIDGES):
+        both = [
+            np.logaddexp(log_share[0] + part.log_likelihood, log_share[1] + found)
+            for part in (without, kept)
+        ]
+        before, found = (
+            found,
+            log_mean(without, without.log_likelihood - both[0]) - log_mean(kept, -both[1]),
+        )
+        if abs(found - before) < _SAME:
+            break
+    return found
+
+
+def predicted_by(again: Callable[[Responses], Draws], responses: Responses) -> Predict:
+    """With one trait, by a fit to responses of which one respondent's are missing.
+
+    Nothing else of the data changes its shape, so nothing is compiled.
+    """
+
+    def predict(one: NDArray[np.bool_]) -> Weighted:
+        others = replace(responses, counts=np.where(one[:, None, None], 0, responses.counts))
+        draws = again(others)
+        table = log_likelihoods_by_draw(responses.chosen(one), draws)
+        return Weighted(table[:, 0], draws.log_weight)
+
+    return predict
 
 
 def _spread_out(fit: Fit) -> Draws:

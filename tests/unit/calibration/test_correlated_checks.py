@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration import correlated, gates, scores
+from calibration import (
+    conformal,
+    correlated,
+    correlated_scores,
+    gates,
+    grm,
+    loo,
+    scores,
+    structures,
+)
 from calibration.artefact import GrmArtefact
 from calibration.conformal import _predicted_at_mode, predict_sets
 from calibration.correlated import CorrelatedFit, fit_correlated, penalised_estimates
@@ -14,6 +23,7 @@ from calibration.correlated_scores import composite_scores
 from calibration.data import Responses
 from calibration.errors import CalibrationError, SettingError, TooFewItemsError
 from calibration.invariance import InvarianceRow, compare, of_trait, over_traits
+from calibration.loo import compare_models
 from calibration.persons import odd_respondents
 from calibration.predictive import check_fit
 from calibration.results import Method, Priors, SamplerSettings
@@ -190,8 +200,10 @@ def test_simpler_structures_have_the_fits_own_priors(
 ) -> None:
     """So that what differs is the structure."""
     responses, fit = apart
-    stated = compare_structures(fit, responses, seed=0)
-    tight = compare_structures(replace(fit, priors=Priors(0.05)), responses, seed=0)
+    stated, tight = (
+        compare_structures(replace(fit, priors=one), responses, seed=0, most_fitted_again=0)
+        for one in (fit.priors, Priors(0.05))
+    )
     assert tight[0] == stated[0]
     assert all(one.elpd != other.elpd for one, other in zip(tight[1:], stated[1:], strict=True))
 
@@ -209,6 +221,99 @@ def test_prediction_sets_are_made_with_the_priors_that_are_given(
         for priors in (None, Priors(0.05))
     }
     assert len(cutoffs) == 2
+
+
+def test_simpler_structures_are_rated_as_if_they_had_been_sampled(
+    near: tuple[Responses, CorrelatedFit],
+) -> None:
+    """Of ten respondents, by fits of one trait and their own leaving out.
+
+    Each sum of ten densities is known to 0.3 by either, from other seeds.
+    """
+    responses, fit = near
+    rows = {row.model: row for row in compare_structures(fit, responses, seed=0)}
+    own = np.array(fit.trait_of_item)
+    parts = [responses.of_items(own == c, name) for c, name in enumerate(fit.traits)]
+
+    def elpd(part: Responses) -> float:
+        sampled = grm.fit(part, seed=5, sampler=SHORT)
+        return compare_models(sampled, part, seed=5)[0].elpd
+
+    assert rows["independent_traits"].elpd == pytest.approx(sum(map(elpd, parts)), abs=1.2)
+    assert rows["one_trait"].elpd == pytest.approx(elpd(responses), abs=1.2)
+
+
+def test_correlated_traits_are_fitted_without_a_respondent_who_says_too_much(
+    near: tuple[Responses, CorrelatedFit],
+) -> None:
+    """One left out, against a fit of the rest that shares nothing but the model."""
+    responses, fit = near
+    rows = {row.model: row for row in compare_structures(fit, responses, seed=0)}
+    none = {
+        row.model: row for row in compare_structures(fit, responses, seed=0, most_fitted_again=0)
+    }
+    assert none["correlated"].unreliable > 0
+    assert rows["correlated"].fitted_again == none["correlated"].unreliable
+    assert [row.unreliable for row in rows.values()] == [0, 0, 0]
+
+    one = np.arange(responses.n_respondents) == 4
+    own = np.array(fit.trait_of_item)
+    chosen = np.arange(responses.n_respondents)
+    left, kept = structures._correlated(fit, responses, chosen)
+    worst = left._replace(shape=np.where(one, 1.0, 0.0))
+    again = loo.fit_again(
+        chosen, worst, kept, structures._sampled_again(responses, own, 0, fit.priors), most=1
+    )
+    others = fitted(responses.chosen(~one), seed=9)
+    alone = correlated_scores.prepare(responses.chosen(one), own)
+    flat = [
+        others.draws[name].reshape(-1, *others.draws[name].shape[2:])
+        for name in ("discrimination", "thresholds", "correlation")
+    ]
+    by_draw = [correlated_scores.log_likelihoods(alone, *at)[0] for at in zip(*flat, strict=True)]
+    plain = np.logaddexp.reduce(by_draw) - np.log(len(by_draw))
+    assert again.pointwise[4] == pytest.approx(plain, abs=0.35)
+    np.testing.assert_array_equal(np.isnan(again.shape), one)
+
+
+def test_a_fit_without_draws_has_no_structures_to_compare(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    with pytest.raises(SettingError, match="method 'mml' has no draws"):
+        compare_structures(replace(apart[1], draws={}), apart[0], seed=0)
+    with pytest.raises(SettingError, match="most_fitted_again = -1: give 0 or more"):
+        compare_structures(apart[1], apart[0], seed=0, most_fitted_again=-1)
+
+
+def test_traits_tell_of_each_other_in_prediction_sets(
+    near: tuple[Responses, CorrelatedFit],
+) -> None:
+    """Two people silent on ideas, one at the top of art and one at its bottom."""
+    responses = near[0]
+    counts = responses.counts.copy()
+    counts[:2] = 0
+    counts[0, :2, 3] = counts[1, :2, 0] = 40
+    silent = replace(responses, counts=counts)
+    for predicted in (
+        conformal._predicted_by_draws(silent, fitted(silent)),
+        conformal._predicted_at_mode(silent, TRAITS),
+    ):
+        np.testing.assert_allclose(predicted.sum(2), 1.0)
+        for item in (2, 3):
+            assert predicted[0, item, 3] > 0.5
+            assert predicted[1, item, 0] > 0.5
+
+
+def test_the_composite_of_traits_that_were_integrated_out_is_that_of_their_normals(
+    near: tuple[Responses, CorrelatedFit],
+) -> None:
+    fit = replace(near[1], draws={})
+    omega, half = fit.correlation_mean, np.array([0.5, 0.5])
+    unit = np.sqrt(half @ omega @ half)
+    found = composite_scores(fit)
+    np.testing.assert_allclose(found.mean, fit.theta.mean @ half / unit)
+    variances = [half @ covariance @ half for covariance in fit.theta_covariance]
+    np.testing.assert_allclose(found.sd, np.sqrt(variances) / unit)
 
 
 def test_the_composite_is_the_traits_mean_in_its_own_unit(
@@ -252,6 +357,17 @@ def test_groups_are_compared_trait_by_trait(near: tuple[Responses, CorrelatedFit
         assert row.holds is all(part.holds for part in parts)
     with pytest.raises(TooFewItemsError, match="one item only"):
         of_trait(responses, "ideas", mine & (np.arange(4) == 2))
+
+
+def test_traits_rows_add_up_and_hold_together() -> None:
+    rows = [
+        InvarianceRow("metric", -10.0 * k, k, 21.0 * k, 22.0 * k, 3.0 * k, 0.5 * k, k == 1, (), ())
+        for k in (1, 2)
+    ]
+    [summed] = over_traits({"art": rows[:1], "ideas": rows[1:]})
+    expected = InvarianceRow("metric", -30.0, 3, 63.0, 66.0, 9.0, 1.5, False, (), ())
+    assert summed == expected
+    assert over_traits({"art": rows[:1], "ideas": rows[:1]})[0].holds
 
 
 def level(name: str, delta: float) -> InvarianceRow:
@@ -302,6 +418,23 @@ def test_a_correlation_that_moved_fails_the_stability_gate(
     gate = gates.stability(compare_versions(GrmArtefact.from_json(json.dumps(document)), kept))
     assert not gate.passed
     assert "the correlation of art and ideas moved furthest" in gate.reason
+
+
+def test_correlations_are_compared_in_pooled_errors_whatever_the_traits_order(
+    apart: tuple[Responses, CorrelatedFit],
+) -> None:
+    kept = GrmArtefact.from_fit(apart[1])
+    document = json.loads(kept.to_json())
+    document["traits"].reverse()
+    [pair] = document["correlations"]
+    pair["first"], pair["second"] = pair["second"], pair["first"]
+    value = pair["correlation"]
+    mean, sd = value["mean"], value["sd"]
+    value.update(mean=mean + 6 * sd, sd=2 * sd, hdi95=[mean, mean + 9 * sd])
+    found = compare_versions(GrmArtefact.from_json(json.dumps(document)), kept)
+    assert found.largest == pytest.approx(6 / np.sqrt(5))
+    assert found.n_parameters == 4 * 4 + 1
+    assert found.moved == ()
 
 
 def test_an_item_of_another_trait_is_not_compared(apart: tuple[Responses, CorrelatedFit]) -> None:

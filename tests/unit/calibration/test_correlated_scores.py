@@ -10,23 +10,23 @@ A = np.array([0.7, 1.2, 1.8, 2.5])
 B = np.tile([-1.2, -0.3, 0.5, 1.4], (4, 1))
 
 
-def answers(n: int, each: int) -> Responses:
+def answers(n: int, each: int, a: np.ndarray = A) -> Responses:
     """Two traits that correlate by 0.6, five categories."""
     rng = np.random.default_rng(3)
     theta = rng.standard_normal((n, 2)) @ np.linalg.cholesky([[1, 0.6], [0.6, 1]]).T
-    eta = A[:, None] * theta[:, OF_ITEM, None] + rng.logistic(size=(n, 4, each))
-    grades = (eta[..., None] > A[:, None, None] * B[:, None, :]).sum(-1)
+    eta = a[:, None] * theta[:, OF_ITEM, None] + rng.logistic(size=(n, 4, each))
+    grades = (eta[..., None] > a[:, None, None] * B[:, None, :]).sum(-1)
     who, item, _ = (axis.ravel() for axis in np.indices(grades.shape))
     names = np.array(["a", "b", "c", "d"])[item]
     return Responses.from_columns("f", who, names, grades.ravel())
 
 
-def by_quadrature(responses: Responses, correlation: float) -> np.ndarray:
+def by_quadrature(responses: Responses, correlation: float, a: np.ndarray = A) -> np.ndarray:
     """The same integral on a grid of both traits."""
     nodes = np.linspace(-6, 6, 601)
     by_trait = [
         part.counts.reshape(part.n_respondents, -1)
-        @ scores.log_category_probabilities(part, A[own], B[own], nodes).reshape(-1, nodes.size)
+        @ scores.log_category_probabilities(part, a[own], B[own], nodes).reshape(-1, nodes.size)
         for own, part in ((c == OF_ITEM, responses.of_items(c == OF_ITEM, "t")) for c in (0, 1))
     ]
     first, second = np.meshgrid(nodes, nodes, indexing="ij")
@@ -48,6 +48,45 @@ def test_answers_are_as_probable_as_on_a_fine_grid(
     prepared = correlated_scores.prepare(responses, OF_ITEM)
     found = correlated_scores.log_likelihoods(prepared, A, B, omega)
     np.testing.assert_allclose(found, by_quadrature(responses, correlation), atol=within)
+
+
+STEEP = np.array([4.0, 7.0, 10.0, 13.0])
+
+
+def log_posterior(
+    responses: Responses, a: np.ndarray, omega: np.ndarray, theta: np.ndarray
+) -> np.ndarray:
+    """Of each respondent at a theta of their own, shape (n,), up to a constant."""
+    log_p = scores.log_category_probabilities(responses, a, B, theta[:, OF_ITEM].T)
+    own = np.einsum("njk,jkn->n", responses.counts, log_p)
+    total: np.ndarray = own - 0.5 * np.einsum("ni,ij,nj->n", theta, np.linalg.inv(omega), theta)
+    return total
+
+
+@pytest.mark.parametrize("each", [1, 60])
+def test_steep_items_have_a_mode_that_newton_alone_leaps_over(each: int) -> None:
+    """By brute force: nowhere around is the posterior higher, and the slope is that of a top."""
+    responses = answers(40, each, STEEP)
+    omega = np.array([[1.0, 0.6], [0.6, 1.0]])
+    prepared = correlated_scores.prepare(responses, OF_ITEM)
+    cuts = STEEP[:, None] * B
+    theta, curvature = correlated_scores._modes(prepared, STEEP, cuts, np.linalg.inv(omega))
+    best = log_posterior(responses, STEEP, omega, theta)
+    sd = 1.0 / np.sqrt(np.linalg.eigvalsh(curvature))
+    for away in np.random.default_rng(1).standard_normal((200, 40, 2)):
+        for unit in (1.0, sd.max(1)[:, None], 0.01):
+            assert (
+                log_posterior(responses, STEEP, omega, theta + unit * away) <= best + 1e-9
+            ).all()
+
+
+def test_steep_items_are_integrated_as_well_as_a_normal_can() -> None:
+    """Their posteriors are cut off where a normal is not: a tenth in logs, no more."""
+    responses = answers(25, 10, STEEP)
+    prepared = correlated_scores.prepare(responses, OF_ITEM)
+    omega = np.array([[1.0, 0.6], [0.6, 1.0]])
+    found = correlated_scores.log_likelihoods(prepared, STEEP, B, omega)
+    np.testing.assert_allclose(found, by_quadrature(responses, 0.6, STEEP), atol=0.15)
 
 
 @pytest.mark.parametrize("again", [True, False])
