@@ -25,6 +25,7 @@ from calibration.newton import Mode
 from calibration.results import Priors, SamplerSettings
 
 _DRAWS = 400
+_FEW_RESPONDENTS = 12  # each of whom gave a good part of all answers
 _FEW_TRAITS = 100  # respondents times traits
 _AGAIN = SamplerSettings(warmup=75, draws=150, target_accept=0.8)
 
@@ -47,8 +48,8 @@ def compare_structures(
         seed: Of the choice of respondents and of the simpler models' draws.
         most_left_out: Respondents that are left out one by one; of more, so many are drawn.
         most_fitted_again: Respondents without whom a model is fitted again, those with the largest
-            Pareto shapes; None: 20 where there are 4 or more respondents and up to 100 traits of
-            them together, which cost two seconds of processor time each, and none of more.
+            Pareto shapes; None: all of 4 to 12 respondents with up to 100 traits of them
+            together, which cost two seconds of processor time each, and none of more.
 
     Raises:
         NotConvergedError: A simpler model has no mode.
@@ -58,7 +59,7 @@ def compare_structures(
     if not fit.draws:
         raise SettingError(f"{fit.family}: method 'mml' has no draws: fit it by 'nuts'")
     n = responses.n_respondents
-    few = n > 3 and n * len(fit.traits) <= _FEW_TRAITS
+    few = 3 < n <= _FEW_RESPONDENTS and n * len(fit.traits) <= _FEW_TRAITS
     most = (loo.MOST_FITTED_AGAIN if few else 0) if most_fitted_again is None else most_fitted_again
     if most < 0:
         raise SettingError(f"most_fitted_again = {most}: give 0 or more")
