@@ -16,6 +16,9 @@ from infra.settings import Settings
 from nexus.producer import Request
 from nexus.run import Watcher, checked_request, run
 
+# Fits that leave a persona out, twice: minutes where programs are compiled on a busy machine.
+pytestmark = pytest.mark.timeout(900)
+
 PAIRS = 15
 
 
