@@ -358,7 +358,7 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     if settings.max_tree_depth is None and nuts.cut_too_short(
         chains, summaries.convergence(chains.y).ess_min
     ):
-        chains = run(settings=nuts.with_long_trees(settings))
+        chains = nuts.with_the_time_of(chains, run(settings=nuts.with_long_trees(settings)))
     chains = replace(chains, y=coordinates.from_middle_to_lowest(chains.y, used))
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     rng = np.random.default_rng((task.seed, responses.n_responses))

@@ -120,12 +120,15 @@ def fit(
             raise SettingError(f"method = {method!r}: give 'nuts' or 'mml'")
 
 
-def _posterior(responses: Responses, asked: _Asked) -> Fit:
+def _posterior(responses: Responses, asked: _Asked, cut_short: nuts.Chains | None = None) -> Fit:
     drawn = _sample(responses, asked)
+    if cut_short is not None:
+        drawn = replace(drawn, chains=nuts.with_the_time_of(cut_short, drawn.chains))
     draws = _named_draws(responses, drawn, asked)
     estimates, worst = estimate_items(responses, draws)
     if asked.settings.max_tree_depth is None and nuts.cut_too_short(drawn.chains, worst.ess_min):
-        return _posterior(responses, replace(asked, settings=nuts.with_long_trees(asked.settings)))
+        longer = replace(asked, settings=nuts.with_long_trees(asked.settings))
+        return _posterior(responses, longer, drawn.chains)
     theta = _theta(responses, draws)
     at = point(responses, estimates)
     return Fit(

@@ -181,10 +181,16 @@ def sample_rescaled(
     pilot = run(whitened, settings=replace(halved, draws=_PILOT_DRAWS), tell=pilot_tell)
     chains = run(rescaled(whitened, pilot.y), settings=halved, tell=tell)
     return replace(
+        with_the_time_of(pilot, chains), warmup=pilot.warmup + _PILOT_DRAWS + chains.warmup
+    )
+
+
+def with_the_time_of(first: Chains, chains: Chains) -> Chains:
+    """Chains that took what a run before them took as well."""
+    return replace(
         chains,
-        warmup=pilot.warmup + _PILOT_DRAWS + chains.warmup,
-        sampling_seconds=pilot.sampling_seconds + chains.sampling_seconds,
-        compile_seconds=pilot.compile_seconds + chains.compile_seconds,
+        sampling_seconds=first.sampling_seconds + chains.sampling_seconds,
+        compile_seconds=first.compile_seconds + chains.compile_seconds,
     )
 
 

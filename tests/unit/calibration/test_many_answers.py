@@ -1,11 +1,13 @@
 """Respondents with many answers each: nodes of their own instead of nodes for everyone."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calibration import adaptive, adaptive_density, curvature, density, grm, layout, scores
+from calibration import adaptive, adaptive_density, curvature, density, grm, layout, nuts, scores
 from calibration.adaptive_density import OwnNodes
 from calibration.data import Responses
 from calibration.density import MarginalData
@@ -139,11 +141,21 @@ def test_theta_that_many_answers_leave_unknown_has_no_nodes_of_its_own() -> None
 
 
 def test_chains_that_short_trees_leave_apart_are_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[nuts.Chains] = []
+    sample = nuts.sample
+
+    def watched(*args: Any, **how: Any) -> nuts.Chains:
+        runs.append(sample(*args, **how))
+        return runs[-1]
+
+    monkeypatch.setattr(nuts, "sample", watched)
     monkeypatch.setattr(grm, "_NARROW", 5.0)
     fit = grm.fit(answered(*WEAK, 1), seed=1, sampler=SamplerSettings(draws=500))
     assert "theta" in fit.draws
     assert (fit.diagnostics.r_hat_max or 2.0) < 1.02
     assert (fit.diagnostics.steps_mean or 0.0) > 8
+    assert len(runs) == 2
+    assert fit.diagnostics.sampling_seconds == sum(run.sampling_seconds for run in runs)
 
 
 def test_theta_is_drawn_from_its_posterior(responses: Responses, mode: Mode, own: OwnNodes) -> None:
