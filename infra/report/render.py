@@ -1,6 +1,7 @@
 """The report of an iteration as one self-contained HTML file."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from infra.report.svg import Inliner
 
 RECEIPTS_SHOWN = 300
+_OUTWEIGH_THE_PRIOR = 100  # respondents, see docs/calibration/truth.md
 _SUMMED_UP = set(FitFigures.model_fields)
 _NAMES = {
     "chains": "Chains",
@@ -104,6 +106,13 @@ class FamilyView:
     def traits(self) -> tuple[str, ...]:
         """The correlated traits; empty where there is one."""
         return tuple(by_trait(self.items))
+
+    @property
+    def leans_on_prior(self) -> bool:
+        """Whether too few respondents were seen for their correlations to outweigh LKJ(2)."""
+        seen = self.figures.get("n_respondents") or math.inf
+        sampled = self.figures.get("method") != "mml"
+        return bool(self.traits) and sampled and seen < _OUTWEIGH_THE_PRIOR
 
     @property
     def details(self) -> tuple[tuple[str, "Markup"], ...]:

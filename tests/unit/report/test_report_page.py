@@ -595,6 +595,23 @@ def test_a_known_correlation_stands_beside_the_estimate(report, family):
     assert page_of(report(families=(known,))).row("art · ideas")[4] == "-0.31"
 
 
+@pytest.mark.parametrize(
+    ("seen", "method", "leans"), [(10, "nuts", True), (100, "nuts", False), (10, "mml", False)]
+)
+def test_correlations_of_few_are_said_to_be_the_prior_s(report, family, seen, method, leans):
+    made = correlated(family)
+    grm = {**made.grm, "n_respondents": seen}
+    grm["diagnostics"] = {**grm["diagnostics"], "method": method}
+    text = page_of(report(families=(dataclasses.replace(made, grm=grm),))).text
+    assert ("they are mostly the prior's" in text) is leans
+    assert ("intervals miss together" in text) is leans
+    assert ("About one in twenty should." in text) is not leans
+
+
+def test_one_trait_leans_on_no_prior_of_correlations(report, family):
+    assert "the prior's" not in page_of(report(families=(family(),))).text
+
+
 def test_each_trait_s_invariance_and_link_are_told(report, family, checks):
     said = checks()
     levels = [
