@@ -1,7 +1,7 @@
 """Simulation-based calibration (Talts et al. 2018): are posterior ranks of the truth uniform?
 
     python -m benchmarks.calibration_sbc [--replications 200] [--seed 0] [--respondents 8]
-        [--answers 15] [--correlated]
+        [--answers 15] [--correlated] [--kept FILE]
 
 Truths come from the stated prior. Data in which a category was not seen are drawn again: the
 choice looks at the data alone, so ranks stay uniform. Up to 64 respondents theta is sampled, with
@@ -9,12 +9,14 @@ more it is integrated out: each way has its own run. With ``--correlated`` items
 trait, y and z have their own, and the correlations are LKJ(2)'s. Prints a line of JSON per
 parameter: the chi-squared p-value over ten bins, and the ECDF's largest distance with its 99% band;
 then, for all parameters at once (Bonferroni), which leave the band and the smallest p-value. Data
-that are refused are counted and left out: that too is decided by the data alone.
+that are refused are counted and left out: that too is decided by the data alone. ``--kept`` appends
+each replication's ranks to a file as soon as they are known; the same command goes on from there.
 """
 
 import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,7 @@ OF_ITEM = ("p", "p", "q", "r")
 TRAITS = ("p", "q", "r")
 RANKS = 99
 WELL_MIXED = 1.05
+SEEDS_APART = 1_000_000
 Truth = Mapping[str, NDArray[np.float64]]
 
 
@@ -138,6 +141,23 @@ def together(table: dict[str, dict[str, float]], used: int, refused: int) -> dic
     }
 
 
+def replicated(truth: Truth, data: Responses, seed: int, correlated: bool) -> dict[str, object]:
+    """What one replication tells: its ranks, and trouble if there was any; or why it was refused."""
+    try:
+        fit = fitted(data, seed, correlated)
+    except CalibrationError as error:
+        return {"refused": str(error)}
+    return {"trouble": trouble(fit.diagnostics), "ranks": ranks(truth, fit.draws)}
+
+
+def known(kept: Path | None, settings: dict[str, object]) -> dict[int, dict[str, object]]:
+    lines = kept.read_text().splitlines() if kept and kept.exists() else []
+    told = [json.loads(line) for line in lines]
+    if any(one["settings"] != settings for one in told):
+        raise SystemExit(f"{kept} keeps ranks of other settings than {settings}: name another file")
+    return {one["replication"]: one for one in told}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=200)
@@ -145,27 +165,32 @@ def main() -> None:
     parser.add_argument("--respondents", type=int, default=8)
     parser.add_argument("--answers", type=int, default=15)
     parser.add_argument("--correlated", action="store_true")
+    parser.add_argument("--kept", type=Path)
     options = parser.parse_args()
+    settings = {
+        name: value
+        for name, value in vars(options).items()
+        if name not in ("replications", "kept")
+    }
     rng = np.random.default_rng(options.seed)
-    found: dict[str, list[int]] = {}
-    refused = 0
+    told = known(options.kept, settings)
     for replication in range(options.replications):
         truth, data = truth_and_data(rng, options.respondents, options.answers, options.correlated)
-        seed = options.seed * options.replications + replication
-        try:
-            fit = fitted(data, seed, options.correlated)
-        except CalibrationError as error:
-            refused += 1
-            print(json.dumps({"replication": replication, "refused": str(error)}), flush=True)
+        if replication in told:
             continue
-        if warned := trouble(fit.diagnostics):
-            print(json.dumps({"replication": replication, **warned}), flush=True)
-        for name, rank in ranks(truth, fit.draws).items():
-            found.setdefault(name, []).append(rank)
-    table = {name: verdict(values) for name, values in found.items()}
+        seed = options.seed * SEEDS_APART + replication
+        one = replicated(truth, data, seed, options.correlated)
+        told[replication] = one
+        if one.get("refused") or one.get("trouble"):
+            print(json.dumps({"replication": replication, **one} | {"ranks": None}), flush=True)
+        if options.kept:
+            with options.kept.open("a") as file:
+                file.write(json.dumps({"settings": settings, "replication": replication} | one) + "\n")
+    used = [one["ranks"] for one in told.values() if "ranks" in one]
+    table = {name: verdict([one[name] for one in used]) for name in used[0]}
     for name, row in table.items():
         print(json.dumps({"parameter": name, **row}))
-    print(json.dumps(together(table, options.replications - refused, refused)))
+    print(json.dumps(together(table, len(used), len(told) - len(used))))
 
 
 if __name__ == "__main__":
