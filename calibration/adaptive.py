@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from calibration.sums import Group, Sums, from_variance
 
 NODES = 21
+MORE_NODES = (61, 121)
+"""For posteriors that steep items cut off: of 21 nodes too many lie where nothing is."""
 _BLOCK = 2**18
 """Numbers of the table of cuts by nodes by respondents at once."""
 _STEPS = 60
@@ -27,13 +29,13 @@ def hermite(n: int) -> tuple[_Table, _Table]:
     return nodes, np.log(weight) + 0.5 * nodes**2
 
 
-def sum_up(at: _Table, group: Group, curved: bool) -> Sums:
+def sum_up(at: _Table, group: Group, curved: bool, *, n_nodes: int = NODES) -> Sums:
     """Sums over one group's respondents, a block at a time; the curvature costs no more."""
     del curved
-    size = max(_BLOCK // (NODES * group.above.shape[0]), 16)
+    size = max(_BLOCK // (n_nodes * group.above.shape[0]), 16)
     value, slope, curvature = 0.0, np.zeros(at.size), np.zeros((at.size, at.size))
     for begin in range(0, group.weight.size, size):
-        part = _block_sums(at, group.cut(slice(begin, begin + size)))
+        part = _block_sums(at, group.cut(slice(begin, begin + size)), n_nodes)
         value += part.value
         slope += part.slope
         curvature += part.curvature
@@ -62,8 +64,8 @@ def located(at: _Table, group: Group) -> tuple[_Table, _Table]:
     return theta, 1.0 / np.sqrt(strength)
 
 
-def _block_sums(at: _Table, part: Group) -> Sums:
-    theta, share, by_respondent = integrated(at, part)
+def _block_sums(at: _Table, part: Group, n_nodes: int) -> Sums:
+    theta, share, by_respondent = integrated(at, part, n_nodes)
     n_items, n_cuts = part.used.shape
     slopes, shifts = np.repeat(at[:n_items], n_cuts), at[n_items:]
     chance = chance_above(slopes[:, None, None] * theta - shifts[:, None, None])
@@ -81,9 +83,9 @@ def _block_sums(at: _Table, part: Group) -> Sums:
     )
 
 
-def integrated(at: _Table, part: Group) -> tuple[_Table, _Table, _Table]:
+def integrated(at: _Table, part: Group, n_nodes: int = NODES) -> tuple[_Table, _Table, _Table]:
     """Nodes and the posterior's weights on them, (n_nodes, n), and log-likelihoods, (n,)."""
-    nodes, log_weight = hermite(NODES)
+    nodes, log_weight = hermite(n_nodes)
     centre, sd = located(at, part)
     theta = centre + nodes[:, None] * sd
     joint = log_joint(at, part, theta) + log_weight[:, None] + np.log(sd)

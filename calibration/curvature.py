@@ -34,7 +34,7 @@ from calibration.data import Responses
 from calibration.density import MarginalData, Patterns
 from calibration.errors import NotConvergedError
 from calibration.layout import THETA_LIMIT, many_answers, theta_nodes
-from calibration.newton import Mode, approach, find_mode
+from calibration.newton import Evaluate, Mode, approach, find_mode
 from calibration.sums import Group, Sums, information
 
 _Table = NDArray[np.float64]
@@ -49,6 +49,8 @@ _SAMPLE = 4096
 _LOG_NO_SHARE = -30.0  # of a node in a pattern's density
 _LOST = float(np.log(1e-3))  # log a of an item that goes to 0
 _REFINEMENTS = 4
+_OWN_NODES_ERROR = 0.05  # of a log-likelihood: items of a = 10 cut a respondent's posterior off
+_SAME_SLOPE = 3e-3  # in standard errors
 _FINE = 401  # nodes, where fewer show no maximum
 
 
@@ -66,8 +68,7 @@ def find_marginal_mode(
         NotConvergedError: No mode within the steps.
     """
     if many_answers(responses):
-        own = partial(evaluate, sum_up=adaptive.sum_up)
-        return find_mode(density.marginal_log_density, start, data, evaluate=own)
+        return _search_on_own_nodes(start, data)
     try:
         mode = _search(start, data)
     except NotConvergedError as error:
@@ -83,6 +84,32 @@ def find_marginal_mode(
         data = data._replace(nodes=nodes)
         mode = _search(mode.y, data)
     return mode
+
+
+def _search_on_own_nodes(start: _Table, data: MarginalData) -> Mode:
+    """On more of them where the slope is another one there."""
+    mode = _to_mode_on_own_nodes(start, data, adaptive.NODES)
+    for n_nodes in adaptive.MORE_NODES:
+        _, slope, hessian = _on_own_nodes(n_nodes)(mode.y, data)
+        if slope @ np.linalg.solve(-hessian, slope) < _SAME_SLOPE**2:
+            break
+        closer = _to_mode_on_own_nodes(mode.y, data, n_nodes)
+        mode = replace(closer, iterations=mode.iterations + closer.iterations)
+    return mode
+
+
+def _to_mode_on_own_nodes(start: _Table, data: MarginalData, n_nodes: int) -> Mode:
+    return find_mode(
+        density.marginal_log_density,
+        start,
+        data,
+        evaluate=_on_own_nodes(n_nodes),
+        value_error=_OWN_NODES_ERROR,
+    )
+
+
+def _on_own_nodes(n_nodes: int) -> Evaluate:
+    return partial(evaluate, sum_up=partial(adaptive.sum_up, n_nodes=n_nodes))
 
 
 def _search(start: _Table, data: MarginalData) -> Mode:

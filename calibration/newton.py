@@ -51,6 +51,7 @@ def find_mode(
     evaluate: Evaluate | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 200,
+    value_error: float = 0.0,
 ) -> Mode:
     """Maximise a log density.
 
@@ -61,12 +62,14 @@ def find_mode(
         evaluate: Its derivatives, where there is a cheaper way than differentiating twice.
         tolerance: Length of slope allowed at the end, in units of its standard error.
         max_iterations: Steps before it gives up.
+        value_error: By which values may be off from one point to the next; slopes lead on where
+            they go down by no more.
 
     Raises:
         NotConvergedError: No mode within the steps.
     """
     look = evaluate or _differentiated(log_density)
-    mode = _climb(look, data, start, tolerance, max_iterations)
+    mode = _climb(look, data, start, tolerance, max_iterations, value_error)
     flat = np.linalg.eigvalsh(-mode.hessian)[0] < _FLAT
     if mode.gradient_max < tolerance and not flat:
         return mode
@@ -161,6 +164,7 @@ def _climb(
     start: NDArray[np.float64],
     tolerance: float,
     max_iterations: int,
+    value_error: float = 0.0,
 ) -> Mode:
     """Newton steps until the slope is small."""
     y = start
@@ -168,7 +172,7 @@ def _climb(
     for iteration in range(max_iterations + 1):
         step, slope = _newton_step(gradient, hessian)
         done = slope < tolerance or iteration == max_iterations
-        reached = None if done else _advance(look, data, y, step, value)
+        reached = None if done else _advance(look, data, y, step, value - value_error)
         if reached is None:
             break
         y, value, gradient, hessian = reached
@@ -233,13 +237,13 @@ def _advance(
     data: Data,
     y: NDArray[np.float64],
     step: NDArray[np.float64],
-    value: float,
+    least: float,
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]] | None:
-    """The first of step, step / 2, ... that goes up; None where none does."""
+    """The first of step, step / 2, ... that reaches the least value; None where none does."""
     for halving in range(40):
         candidate = y + step * 0.5**halving
         reached, gradient, hessian = _numbers(look(candidate, data))
         # A step at the optimum gains less than rounding loses.
-        if np.isfinite(reached) and reached >= value - 1e-9 * abs(value):
+        if np.isfinite(reached) and reached >= least - 1e-9 * abs(least):
             return candidate, reached, gradient, hessian
     return None

@@ -128,6 +128,21 @@ def test_the_sampled_density_holds_where_items_are_steep() -> None:
         assert np.isfinite(slope).all()
 
 
+@pytest.mark.parametrize("seed", [0, 2, 3, 4, 6, 8])
+def test_slopes_lead_to_the_mode_where_values_are_off_by_more_than_a_step_gains(seed: int) -> None:
+    """Steep items cut a respondent's posterior off, which Gauss-Hermite nodes feel by 0.02."""
+    cuts = [[-1.4, 0.16], [0.29, 0.36], [-0.69, -0.14], [-0.34, -0.15]]
+    steep = answered([5.1, 11.3, 8.0, 4.4], cuts, seed)
+    everyone = np.ones(steep.n_respondents, bool)
+    data = grm.marginal_data(steep, [everyone], prior_weight=1.0)
+    mode = curvature.find_marginal_mode(steep, grm.start_items(steep), data)
+    assert mode.gradient_max < 1e-6
+    assert 4 < mode.iterations < 40
+    fine = data._replace(nodes=jnp.linspace(-9.0, 9.0, 3601))
+    _, slope, hessian = curvature.evaluate(mode.y, fine)
+    assert np.sqrt(slope @ np.linalg.solve(-hessian, slope)) < 0.01
+
+
 WEAK = (
     [0.11, 0.09, 0.18, 0.16],
     [[-26.0, -13.5], [-47.5, 15.0], [0.8, 7.9], [-26.4, 12.6]],
