@@ -2,7 +2,8 @@
 
 While the items move, a respondent's nodes move with them: what all items share, the unit and the
 origin of theta, moves nodes as it moves theta; what is left, which many answers know well, by the
-slope of the posterior mode. So the dimension sampled is that of the items alone, and a draw costs
+slope of the posterior mode. An item counts in what is shared as much as it tells of theta: one whose
+rare categories tell next to nothing moves far, and theta does not follow it. So the dimension sampled is that of the items alone, and a draw costs
 a few nodes per respondent. Theta is drawn afterwards given each draw of the items, by Metropolis
 steps whose proposals are independent of the state and nearly the posterior itself, so that nearly
 every one is taken.
@@ -45,6 +46,7 @@ class OwnNodes(NamedTuple):
         centre: Posterior mean of theta there, shape (n,).
         lean: Its change with slopes and shifts, shape (n_seen, n).
         spread: Posterior sd of theta there, shape (n,).
+        told: Share of each cut in what is known of theta there, shape (n_items * n_cuts,).
         nodes: In units of the spread, shape (n_nodes,).
         log_weight: Shape (n_nodes,).
     """
@@ -56,6 +58,7 @@ class OwnNodes(NamedTuple):
     centre: Array
     lean: Array
     spread: Array
+    told: Array
     nodes: Array
     log_weight: Array
 
@@ -138,23 +141,23 @@ _total.defvjp(_total_forward, _total_backward)
 
 
 def _moved(seen: Array, data: OwnNodes) -> tuple[Array, Array]:
-    at = (data.at, data.centre, data.lean, data.spread)
-    return _at_items(seen, data.rest.used, at, jnp)
+    at = (data.at, data.centre, data.lean, data.spread, data.told)
+    return _at_items(seen, at, jnp)
 
 
 def _at_items(
     seen: Any,  # noqa: ANN401  # NumPy's array or JAX's
-    used: Any,  # noqa: ANN401
-    at_mode: tuple[Any, Any, Any, Any],
+    at_mode: tuple[Any, ...],
     np_or_jnp: Any,  # noqa: ANN401
 ) -> tuple[Any, Any]:
     """Centre and spread of each respondent's nodes at other items than the mode's."""
-    at, centre, lean, spread = at_mode
-    n_items, n_cuts = used.shape
-    slopes, weight = seen[:n_items], used.reshape(-1) / used.sum()
-    unit = np_or_jnp.exp(np_or_jnp.mean(np_or_jnp.log(at[:n_items] / slopes)))
+    at, centre, lean, spread, told = at_mode
+    n_items = at.size - told.size
+    slopes, n_cuts = seen[:n_items], told.size // n_items
+    by_item = told.reshape(n_items, n_cuts).sum(1)
+    unit = np_or_jnp.exp(np_or_jnp.sum(by_item * np_or_jnp.log(at[:n_items] / slopes)))
     by_cut = np_or_jnp.repeat(slopes, n_cuts)
-    origin = np_or_jnp.sum(weight * (seen[n_items:] - at[n_items:]) / by_cut)
+    origin = np_or_jnp.sum(told * (seen[n_items:] - at[n_items:]) / by_cut)
     left = np_or_jnp.concatenate([slopes * unit, seen[n_items:] - by_cut * origin]) - at
     return origin + unit * (centre + left @ lean), unit * spread
 
@@ -198,11 +201,11 @@ def lay_out(responses: Responses, data: MarginalData, y: _Table, scale: _Table) 
     theta, share, _ = adaptive.integrated(at, group)
     centre = (theta * share).sum(0)
     spread = np.sqrt(((theta - centre) ** 2 * share).sum(0))
-    lean = _lean(at, group, centre)
+    lean, told = _lean(at, group, centre)
     z = np.random.default_rng(0).standard_normal((_TRIED_POINTS, y.size))
     points = [at, *(seen_at(y + scale @ row, rest)[0] for row in z)]
-    nodes, log_weight = _fewest(group, points, (at, centre, lean, spread))
-    parts = (group.weight, at, centre, lean, spread, nodes, log_weight)
+    nodes, log_weight = _fewest(group, points, (at, centre, lean, spread, told))
+    parts = (group.weight, at, centre, lean, spread, told, nodes, log_weight)
     cuts = _turned(at, group, centre)
     return OwnNodes(rest, cuts, *(jnp.asarray(part) for part in parts))
 
@@ -278,21 +281,25 @@ def _turned(at: _Table, group: Group, theta: _Table) -> Cuts:
     return Cuts(*(jnp.asarray(part, jnp.float32) for part in parts))
 
 
-def _lean(at: _Table, group: Group, theta: _Table) -> _Table:
-    """Derivative of the posterior mode of theta by slopes and shifts, shape (n_seen, n)."""
+def _lean(at: _Table, group: Group, theta: _Table) -> tuple[_Table, _Table]:
+    """Derivative of the posterior mode of theta by slopes and shifts, shape (n_seen, n).
+
+    And the share of each cut in the information on theta, shape (n_items * n_cuts,).
+    """
     n_items, n_cuts = group.used.shape
     slopes = np.repeat(at[:n_items], n_cuts)[:, None]
     chance = adaptive.chance_above(slopes * theta - at[n_items:, None])
     variance = group.both * chance * (1.0 - chance)
     by_slope = group.above - group.both * chance - slopes * theta * variance
     by_item = by_slope.reshape(n_items, n_cuts, -1).sum(1)
-    strength = (slopes**2 * variance).sum(0) + 1.0
-    lean: _Table = np.concatenate([by_item, slopes * variance]) / strength
-    return lean
+    information = slopes**2 * variance
+    lean: _Table = np.concatenate([by_item, slopes * variance]) / (information.sum(0) + 1.0)
+    told = information @ group.weight
+    return lean, told / told.sum()
 
 
 def _fewest(
-    group: Group, points: list[_Table], at_mode: tuple[_Table, _Table, _Table, _Table]
+    group: Group, points: list[_Table], at_mode: tuple[_Table, ...]
 ) -> tuple[_Table, _Table]:
     """The smallest rule by which no point's log-likelihood is off against the mode's."""
     exact = np.array([group.weight @ adaptive.integrated(seen, group)[2] for seen in points])
@@ -307,10 +314,10 @@ def _fewest(
 def _by_rule(
     group: Group,
     seen: _Table,
-    at_mode: tuple[_Table, _Table, _Table, _Table],
+    at_mode: tuple[_Table, ...],
     rule: tuple[_Table, _Table],
 ) -> float:
-    centre, spread = _at_items(seen, group.used, at_mode, np)
+    centre, spread = _at_items(seen, at_mode, np)
     theta = centre + rule[0][:, None] * spread
     joint = adaptive.log_joint(seen, group, theta) + rule[1][:, None] + np.log(spread)
     top = joint.max(0)
