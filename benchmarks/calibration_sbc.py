@@ -114,6 +114,7 @@ def verdict(values: list[int]) -> dict[str, float]:
     ordered = np.sort((np.array(values) + 0.5) / (RANKS + 1))
     observed = np.histogram(values, np.linspace(0, RANKS + 1, 11))[0]
     return {
+        "replications": len(values),
         "chi2_p": round(float(stats.chisquare(observed).pvalue), 4),
         "ecdf_distance": round(float(stats.kstest(ordered, "uniform").statistic), 3),
         "ecdf_band": band(0.99, len(values)),
@@ -126,17 +127,22 @@ def band(level: float, replications: int) -> float:
 
 
 def together(table: dict[str, dict[str, float]], used: int, refused: int) -> dict[str, object]:
-    outer = band(1 - 0.01 / len(table), used)
+    def outside(level: float) -> list[str]:
+        return [
+            name
+            for name, row in table.items()
+            if row["ecdf_distance"] > band(level, int(row["replications"]))
+        ]
+
+    of_all = 1 - 0.01 / len(table)
     smallest = min(row["chi2_p"] for row in table.values())
     return {
         "replications": used,
         "refused": refused,
         "parameters": len(table),
-        "outside_own_band": [
-            n for n, row in table.items() if row["ecdf_distance"] > band(0.99, used)
-        ],
-        "band_of_all": outer,
-        "outside_band_of_all": [n for n, row in table.items() if row["ecdf_distance"] > outer],
+        "outside_own_band": outside(0.99),
+        "band_of_all": band(of_all, used),
+        "outside_band_of_all": outside(of_all),
         "smallest_chi2_p_of_all": round(min(1.0, smallest * len(table)), 4),
     }
 
@@ -187,7 +193,9 @@ def main() -> None:
             with options.kept.open("a") as file:
                 file.write(json.dumps({"settings": settings, "replication": replication} | one) + "\n")
     used = [one["ranks"] for one in told.values() if "ranks" in one]
-    table = {name: verdict([one[name] for one in used]) for name in used[0]}
+    # Traits are drawn where nodes are each one's own, which the data alone decide.
+    names = dict.fromkeys(name for one in used for name in one)
+    table = {name: verdict([one[name] for one in used if name in one]) for name in names}
     for name, row in table.items():
         print(json.dumps({"parameter": name, **row}))
     print(json.dumps(together(table, len(used), len(told) - len(used))))

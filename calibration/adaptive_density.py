@@ -26,7 +26,8 @@ from calibration.sums import Group
 
 _RULES = (3, 5, 7, 9, 11, 15, 21, 31)
 _TRIED_POINTS = 8
-_ERROR = 0.02  # of the log density's differences over the posterior
+ERROR = 0.02
+"""Of the log density's differences over the posterior, which fewest nodes are to stay below."""
 _PROPOSALS = 2  # of theta, for each draw of the items
 _WIDE_SHARE, _WIDE = 0.1, 2.5  # so that a long tail is proposed as well
 _THREADS = 2
@@ -49,6 +50,7 @@ class OwnNodes(NamedTuple):
         told: Share of each cut in what is known of theta there, shape (n_items * n_cuts,).
         nodes: In units of the spread, shape (n_nodes,).
         log_weight: Shape (n_nodes,).
+        error: Of the log density's differences, at points of about the posterior.
     """
 
     rest: MarginalData
@@ -61,6 +63,7 @@ class OwnNodes(NamedTuple):
     told: Array
     nodes: Array
     log_weight: Array
+    error: Array
 
 
 class Cuts(NamedTuple):
@@ -189,6 +192,8 @@ def _relative(seen: Array, theta: Array, data: OwnNodes) -> tuple[Array, Array]:
 def lay_out(responses: Responses, data: MarginalData, y: _Table, scale: _Table) -> OwnNodes:
     """Nodes around the mode, as few as the posterior of the items needs.
 
+    Posteriors that steep items cut off may need more than there are rules for: see ``error``.
+
     Args:
         responses: The data.
         data: Of the density, one group.
@@ -204,8 +209,8 @@ def lay_out(responses: Responses, data: MarginalData, y: _Table, scale: _Table) 
     lean, told = _lean(at, group, centre)
     z = np.random.default_rng(0).standard_normal((_TRIED_POINTS, y.size))
     points = [at, *(seen_at(y + scale @ row, rest)[0] for row in z)]
-    nodes, log_weight = _fewest(group, points, (at, centre, lean, spread, told))
-    parts = (group.weight, at, centre, lean, spread, told, nodes, log_weight)
+    rule, error = _fewest(group, points, (at, centre, lean, spread, told))
+    parts = (group.weight, at, centre, lean, spread, told, *rule, error)
     cuts = _turned(at, group, centre)
     return OwnNodes(rest, cuts, *(jnp.asarray(part) for part in parts))
 
@@ -300,15 +305,19 @@ def _lean(at: _Table, group: Group, theta: _Table) -> tuple[_Table, _Table]:
 
 def _fewest(
     group: Group, points: list[_Table], at_mode: tuple[_Table, ...]
-) -> tuple[_Table, _Table]:
-    """The smallest rule by which no point's log-likelihood is off against the mode's."""
+) -> tuple[tuple[_Table, _Table], float]:
+    """The smallest rule by which no point's log-likelihood is off against the mode's, and by what.
+
+    The largest there is where none is good enough.
+    """
     exact = np.array([group.weight @ adaptive.integrated(seen, group)[2] for seen in points])
     for n in _RULES:
         rule = adaptive.hermite(n)
-        error = np.array([_by_rule(group, seen, at_mode, rule) for seen in points]) - exact
-        if np.abs(error - error[0]).max() < _ERROR:
+        off = np.array([_by_rule(group, seen, at_mode, rule) for seen in points]) - exact
+        error = float(np.abs(off - off[0]).max())
+        if error < ERROR:
             break
-    return rule
+    return rule, error
 
 
 def _by_rule(

@@ -236,7 +236,8 @@ def _sample_items(responses: Responses, asked: _Asked) -> _Draws:
         scale = nuts.whitening(mode.hessian)
         own = adaptive_density.lay_out(responses, data, mode.y, scale)
         # Weak items leave theta to its prior, which nodes that move with the items lose sight of.
-        if np.median(own.spread[: responses.n_respondents]) <= _NARROW:
+        narrow = np.median(own.spread[: responses.n_respondents]) <= _NARROW
+        if narrow and own.error < adaptive_density.ERROR:
             return _sample_narrow(responses, asked, mode, own)
     blocks = block_density.lay_out(responses, data, mode.y)
     if responses.n_respondents >= _WELL_KNOWN and asked.settings.max_tree_depth is None:

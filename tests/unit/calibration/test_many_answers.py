@@ -173,6 +173,22 @@ def test_theta_that_many_answers_leave_unknown_has_no_nodes_of_its_own() -> None
     assert (fit.diagnostics.r_hat_max or 2.0) < 1.02
 
 
+def test_posteriors_that_steep_items_cut_off_have_no_nodes_of_their_own() -> None:
+    """A sawtooth of slopes of 14 to 25 is no normal, for which nodes of one's own are."""
+    steep = answered(
+        [14.1, 17.3, 24.2, 16.1], [[-0.53, -0.33], [0.23, 0.37], [-0.09, -0.07], [-0.13, 0.01]], 1
+    )
+    everyone = np.ones(steep.n_respondents, bool)
+    data = grm.marginal_data(steep, [everyone], prior_weight=1.0)
+    mode = curvature.find_marginal_mode(steep, grm.start_items(steep), data)
+    own = adaptive_density.lay_out(steep, data, mode.y, whitening(mode.hessian))
+    assert float(own.error) > adaptive_density.ERROR
+    assert float(np.median(own.spread[: steep.n_respondents])) <= grm._NARROW
+    fit = grm.fit(steep, seed=1, sampler=SamplerSettings(draws=500))
+    assert "theta" not in fit.draws
+    assert (fit.diagnostics.r_hat_max or 2.0) < 1.02
+
+
 @pytest.mark.parametrize(("worth", "depths"), [(0.1, [3]), (5.0, [3, 10])])
 def test_draws_of_short_trees_that_are_worth_too_little_are_made_again_by_long_ones(
     responses: Responses, monkeypatch: pytest.MonkeyPatch, worth: float, depths: list[int]
