@@ -174,9 +174,7 @@ def main() -> None:
     parser.add_argument("--kept", type=Path)
     options = parser.parse_args()
     settings = {
-        name: value
-        for name, value in vars(options).items()
-        if name not in ("replications", "kept")
+        name: value for name, value in vars(options).items() if name not in ("replications", "kept")
     }
     rng = np.random.default_rng(options.seed)
     told = known(options.kept, settings)
@@ -191,7 +189,9 @@ def main() -> None:
             print(json.dumps({"replication": replication, **one} | {"ranks": None}), flush=True)
         if options.kept:
             with options.kept.open("a") as file:
-                file.write(json.dumps({"settings": settings, "replication": replication} | one) + "\n")
+                file.write(
+                    json.dumps({"settings": settings, "replication": replication} | one) + "\n"
+                )
     used = [one["ranks"] for one in told.values() if "ranks" in one]
     # Traits are drawn where nodes are each one's own, which the data alone decide.
     names = dict.fromkeys(name for one in used for name in one)
