@@ -148,7 +148,7 @@ def together(table: dict[str, dict[str, float]], used: int, refused: int) -> dic
 
 
 def replicated(truth: Truth, data: Responses, seed: int, correlated: bool) -> dict[str, object]:
-    """What one replication tells: its ranks, and trouble if there was any; or why it was refused."""
+    """What one replication tells: ranks and trouble, or why it was refused."""
     try:
         fit = fitted(data, seed, correlated)
     except CalibrationError as error:

@@ -2,11 +2,11 @@
 
 While the items move, a respondent's nodes move with them: what all items share, the unit and the
 origin of theta, moves nodes as it moves theta; what is left, which many answers know well, by the
-slope of the posterior mode. An item counts in what is shared as much as it tells of theta: one whose
-rare categories tell next to nothing moves far, and theta does not follow it. So the dimension sampled is that of the items alone, and a draw costs
-a few nodes per respondent. Theta is drawn afterwards given each draw of the items, by Metropolis
-steps whose proposals are independent of the state and nearly the posterior itself, so that nearly
-every one is taken.
+slope of the posterior mode. An item counts in what is shared as much as it tells of theta: one
+whose rare categories tell next to nothing moves far, and theta does not follow it. So the dimension
+sampled is that of the items alone, and a draw costs a few nodes per respondent. Theta is drawn
+afterwards given each draw of the items, by Metropolis steps whose proposals are independent of the
+state and nearly the posterior itself, so that nearly every one is taken.
 """
 
 from concurrent.futures import ThreadPoolExecutor
