@@ -29,10 +29,10 @@ from calibration.marginal_correlated import MarginalTraits, Sites
 from calibration.newton import LogDensity, Mode, approach
 from calibration.results import Priors
 
-_OWN_NODES = 7
+_OWN_NODES, _MORE_OWN_NODES = 7, 31
 _PASSES_OF_SEARCH, _PASSES_NEARBY = 15, 5
 _PASSES = (2, 3, 4, 6, 9)  # of chains
-_TRIED_POINTS, _ERROR = 4, 0.01
+_TRIED_POINTS, _ERROR, _ERROR_OF_NODES = 4, 0.01, 0.03
 _MAXIMISATIONS = 20
 _DIFFERENCE = 1e-3
 _THREADS = 2
@@ -116,7 +116,7 @@ def find(
         data = _closer(y, data)
     mode, data = _climb(y, data, start.own)
     for _ in range(_REFINEMENTS):
-        closer = data if start.own else _closer(mode.y, data)
+        closer = _with_enough_own_nodes(mode, data) if start.own else _closer(mode.y, data)
         if closer.nodes.size <= data.nodes.size:
             break
         mode, data = _climb(mode.y, closer, start.own)
@@ -197,9 +197,7 @@ def to_sample(found: Found, responses: Responses) -> tuple[LogDensity, MarginalT
 
 def _fewest_passes(found: Found) -> int:
     """By which the log density at no point near the mode is off by more than a hundredth."""
-    curvature, vectors = np.linalg.eigh(-_downhill(found.mode.hessian))
-    z = np.random.default_rng(0).standard_normal((_TRIED_POINTS, curvature.size))
-    points = found.mode.y + (z / np.sqrt(curvature)) @ vectors.T
+    points = _points_around(found.mode)
 
     def values(passes: int) -> _Table:
         data = found.data._replace(passes=jnp.asarray(passes))
@@ -208,6 +206,31 @@ def _fewest_passes(found: Found) -> int:
     exact = values(2 * _PASSES_OF_SEARCH)
     enough = (n for n in _PASSES if np.abs(values(n) - exact).max() < _ERROR)
     return next(enough, _PASSES_OF_SEARCH)
+
+
+def _points_around(mode: Mode) -> _Table:
+    """Drawn from the Laplace approximation, shape (n_points, n)."""
+    curvature, vectors = np.linalg.eigh(-_downhill(mode.hessian))
+    z = np.random.default_rng(0).standard_normal((_TRIED_POINTS, curvature.size))
+    points: _Table = mode.y + (z / np.sqrt(curvature)) @ vectors.T
+    return points
+
+
+def _with_enough_own_nodes(mode: Mode, data: MarginalTraits) -> MarginalTraits:
+    """More of them where steep items leave posteriors that few do not integrate.
+
+    Slopes are those of the exact integral, so that chains' energies drift where values are not.
+    """
+    more = _with_own_nodes(data, _MORE_OWN_NODES)
+    points = [mode.y, *_points_around(mode)]
+    few, many = (np.array([_evaluate(y, of, own=True)[0] for y in points]) for of in (data, more))
+    off = few - many
+    return more if np.abs(off - off[0]).max() > _ERROR_OF_NODES else data
+
+
+def _with_own_nodes(data: MarginalTraits, n_nodes: int) -> MarginalTraits:
+    nodes, log_weight = adaptive.hermite(n_nodes)
+    return data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
 
 
 def posteriors(y: _Table, found: Found) -> tuple[_Table, _Table]:

@@ -12,6 +12,7 @@ from calibration.artefact import GrmArtefact
 from calibration.correlated import CorrelatedFit, fit_correlated
 from calibration.data import Responses
 from calibration.errors import NotConvergedError, SettingError
+from calibration.nuts import whitening
 from calibration.results import Priors, SamplerSettings
 
 ITEMS = ("a1", "a2", "a3", "b1", "b2")
@@ -150,6 +151,27 @@ def test_nodes_of_their_own_give_the_same_integral() -> None:
         y = nearby(found, 0.1, seed)
         shared = float(jax.jit(marginal.on_shared_nodes)(y, found.data))
         assert float(jax.jit(marginal.on_own_nodes)(y, own)) == pytest.approx(shared, abs=1e-4)
+
+
+@pytest.mark.parametrize(("slope", "n_nodes"), [(1.0, 7), (5.0, 31)])
+def test_nodes_of_their_own_are_as_many_as_the_slope_needs(slope: float, n_nodes: int) -> None:
+    """Steep items cut posteriors off; where values then say other than slopes chains creep."""
+    found = laid_out(survey(100, slope=slope, each=30)[0], prior_weight=1.0)
+    assert found.own
+    assert found.data.nodes.size == n_nodes
+    scale = whitening(found.mode.hessian)
+    of = jax.jit(jax.value_and_grad(marginal.on_own_nodes))
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        z, along = rng.standard_normal((2, found.mode.y.size))
+        along *= 0.05 / np.linalg.norm(along)
+        values = [
+            float(of(found.mode.y + scale @ at, found.data)[0]) for at in (z + along, z - along)
+        ]
+        slope_there = np.asarray(of(found.mode.y + scale @ z, found.data)[1])
+        assert (values[0] - values[1]) / 0.1 == pytest.approx(
+            slope_there @ scale @ along / 0.05, abs=0.05
+        )
 
 
 def test_where_nodes_lie_too_far_apart_nothing_seems_likely(
