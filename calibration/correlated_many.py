@@ -29,10 +29,11 @@ from calibration.marginal_correlated import MarginalTraits, Sites
 from calibration.newton import LogDensity, Mode, approach
 from calibration.results import Priors
 
-_OWN_NODES, _MORE_OWN_NODES = 7, 31
+_OWN_NODES, _MORE_OWN_NODES, _TO_COMPARE = 7, 31, 61
 _PASSES_OF_SEARCH, _PASSES_NEARBY = 15, 5
 _PASSES = (2, 3, 4, 6, 9)  # of chains
 _TRIED_POINTS, _ERROR, _ERROR_OF_NODES = 4, 0.01, 0.03
+_TOO_STEEP = 0.1  # error of the most nodes: beyond it chains creep
 _MAXIMISATIONS = 20
 _DIFFERENCE = 1e-3
 _THREADS = 2
@@ -122,6 +123,8 @@ def find(
         mode, data = _climb(mode.y, closer, start.own)
     else:
         raise NotConvergedError(_endless(mode.y, responses, parts))
+    if start.own and data.nodes.size == _MORE_OWN_NODES:
+        _check_own_nodes(mode, data, responses)
     # Chains need a point that is good to whiten by, standard errors need the maximum.
     near = _NEAR_FOR_CHAINS if prior_weight else _NEAR
     flat = not prior_weight and np.linalg.eigvalsh(-mode.hessian)[0] < _FLAT
@@ -222,10 +225,30 @@ def _with_enough_own_nodes(mode: Mode, data: MarginalTraits) -> MarginalTraits:
     Slopes are those of the exact integral, so that chains' energies drift where values are not.
     """
     more = _with_own_nodes(data, _MORE_OWN_NODES)
+    return more if _off_by(mode, data, more) > _ERROR_OF_NODES else data
+
+
+def _check_own_nodes(mode: Mode, data: MarginalTraits, responses: Responses) -> None:
+    """Raises NotConvergedError where posteriors have edges that no nodes follow."""
+    if _off_by(mode, data, _with_own_nodes(data, _TO_COMPARE)) <= _TOO_STEEP:
+        return
+    a = np.exp(coordinates.unpack_items(mode.y, *data.used.shape)[0])
+    j = int(a.argmax())
+    raise NotConvergedError(
+        f"item {responses.items[j]} has a discrimination of {a[j]:.3g}, too steep to integrate its "
+        "trait out together with others where respondents gave so many answers: leave it out, or "
+        "fit its trait alone"
+    )
+
+
+def _off_by(mode: Mode, data: MarginalTraits, other: MarginalTraits) -> float:
+    """By what two sets of own nodes tell the log density's differences around the mode apart."""
     points = [mode.y, *_points_around(mode)]
-    few, many = (np.array([_evaluate(y, of, own=True)[0] for y in points]) for of in (data, more))
-    off = few - many
-    return more if np.abs(off - off[0]).max() > _ERROR_OF_NODES else data
+    ours, theirs = (
+        np.array([_evaluate(y, of, own=True)[0] for y in points]) for of in (data, other)
+    )
+    off = ours - theirs
+    return float(np.abs(off - off[0]).max())
 
 
 def _with_own_nodes(data: MarginalTraits, n_nodes: int) -> MarginalTraits:

@@ -174,6 +174,12 @@ def test_nodes_of_their_own_are_as_many_as_the_slope_needs(slope: float, n_nodes
         )
 
 
+def test_items_too_steep_for_any_nodes_of_their_own_are_refused_by_name() -> None:
+    steep = np.array([1.0, 1.0, 1.0, 30.0, 30.0])[:, None]
+    with pytest.raises(NotConvergedError, match=r"item \S+ has a discrimination of \d+.*too steep"):
+        laid_out(survey(100, slope=steep, each=30)[0], prior_weight=1.0)
+
+
 def test_where_nodes_lie_too_far_apart_nothing_seems_likely(
     small: tuple[Responses, correlated_many.Found],
 ) -> None:
