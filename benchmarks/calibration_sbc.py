@@ -185,8 +185,8 @@ def main() -> None:
         seed = options.seed * SEEDS_APART + replication
         one = replicated(truth, data, seed, options.correlated)
         told[replication] = one
-        if one.get("refused") or one.get("trouble"):
-            print(json.dumps({"replication": replication, **one} | {"ranks": None}), flush=True)
+        if warned := one.get("refused") or one.get("trouble"):
+            print(json.dumps({"replication": replication, "warned": warned}), flush=True)
         if options.kept:
             with options.kept.open("a") as file:
                 file.write(

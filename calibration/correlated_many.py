@@ -224,6 +224,8 @@ def _with_enough_own_nodes(mode: Mode, data: MarginalTraits) -> MarginalTraits:
 
     Slopes are those of the exact integral, so that chains' energies drift where values are not.
     """
+    if data.nodes.size == _MORE_OWN_NODES:
+        return data
     more = _with_own_nodes(data, _MORE_OWN_NODES)
     return more if _off_by(mode, data, more) > _ERROR_OF_NODES else data
 
