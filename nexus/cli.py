@@ -7,7 +7,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,7 +15,6 @@ from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
     from infra.settings import Settings
-    from nexus.producer import Request
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -36,14 +35,16 @@ Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON document on
 Iteration = Annotated[int, typer.Argument(min=0, max=999_999, help="The run's number.")]
 Profile = Annotated[str, typer.Option(help="smoke (iterations 0-9) or production (10 and up).")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of simulator and sampler.")]
-Method = Annotated[str, typer.Option(help="nuts or mml.")]
+Method = Annotated[
+    Literal["nuts", "mml"], typer.Option(help="Sampled, or by marginal maximum likelihood.")
+]
 Structure = Annotated[
-    str | None,
-    typer.Option(help="unidimensional or correlated traits; the profile's own without it."),
+    Literal["unidimensional", "correlated"] | None,
+    typer.Option(help="Of the traits; the profile's own without it."),
 ]
 Priors = Annotated[
-    str | None,
-    typer.Option(help="Of the items, default or weak; the profile's own without it."),
+    Literal["default", "weak"] | None,
+    typer.Option(help="Of the items; the profile's own without it."),
 ]
 Responses = Annotated[
     Path | None, typer.Option(help="CSV of ordered categories to run on, a row per respondent.")
@@ -81,12 +82,24 @@ def run(
     json: Json = False,
 ) -> None:
     """Run the whole system in one process until the iteration ends."""
-    settings, request = _asked(**locals())
     from nexus.progress import RunProgress  # noqa: PLC0415
-    from nexus.run import Watcher  # noqa: PLC0415
+    from nexus.run import Watcher, checked_request  # noqa: PLC0415
     from nexus.run import run as run_iteration  # noqa: PLC0415
     from nexus.tables import show_run  # noqa: PLC0415
 
+    settings = _settings(context)
+    request = checked_request(
+        settings,
+        iteration,
+        profile,
+        responses=responses,
+        scales=scales,
+        groups=groups,
+        method=method,
+        structure=structure,
+        priors=priors,
+        seed=seed,
+    )
     with RunProgress(err) as progress:
         watcher = Watcher(progress.on_state, progress.on_training)
         document = _run(run_iteration(settings, request, watcher))
@@ -113,9 +126,22 @@ def start(
     json: Json = False,
 ) -> None:
     """Start an iteration; workers (nexus serve) carry it out."""
-    settings, request = _asked(**locals())
+    from nexus.run import checked_request  # noqa: PLC0415
     from nexus.serve import start_only  # noqa: PLC0415
 
+    settings = _settings(context)
+    request = checked_request(
+        settings,
+        iteration,
+        profile,
+        responses=responses,
+        scales=scales,
+        groups=groups,
+        method=method,
+        structure=structure,
+        priors=priors,
+        seed=seed,
+    )
     started = _run(start_only(settings, request))
     if json:
         _print_json({"iteration": iteration, "started": started, "replayed": not started})
@@ -332,32 +358,6 @@ def _settings(context: typer.Context) -> "Settings":
     logs.configure(settings.log_level)
     telemetry.configure()
     return settings
-
-
-def _asked(
-    context: typer.Context,
-    *,
-    method: str,
-    structure: str | None,
-    priors: str | None,
-    json: bool,
-    **wanted: Any,  # noqa: ANN401 - the producer's own
-) -> "tuple[Settings, Request]":
-    """The settings, and the request that the options of `run` or `start` come to."""
-    del json
-    settings = _settings(context)
-    from infra.errors import InputError  # noqa: PLC0415
-    from nexus.run import checked_request  # noqa: PLC0415
-
-    if method not in {"nuts", "mml"}:
-        raise InputError(f"--method is {method!r}: use nuts or mml")
-    if structure not in {None, "unidimensional", "correlated"}:
-        raise InputError(f"--structure is {structure!r}: use unidimensional or correlated")
-    if priors not in {None, "default", "weak"}:
-        raise InputError(f"--priors is {priors!r}: use default or weak")
-    return settings, checked_request(
-        settings, method=method, structure=structure, priors=priors, **wanted
-    )
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the work returns

@@ -138,7 +138,7 @@ def test_a_survey_without_traits_is_refused_and_leaves_nothing(nexus, survey):
 
 def test_priors_that_cannot_be_are_refused_and_leave_nothing(nexus):
     for asked, said in (
-        (("--priors", "strong"), "--priors is 'strong': use default or weak"),
+        (("--priors", "strong"), "'strong' is not one of 'default', 'weak'"),
         (("--priors", "weak", "--method", "mml"), "--priors weak needs --method nuts"),
     ):
         for command in (("run", "--iteration", "2"), ("start", "2")):
