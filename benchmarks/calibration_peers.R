@@ -1,6 +1,6 @@
 # Fits one scale by mirt and, unless told otherwise, ltm; prints lines "package,quantity,item,index,value".
 #
-#     Rscript benchmarks/calibration_peers.R grades.csv [mirt|ltm|mirt-once ...]
+#     Rscript benchmarks/calibration_peers.R grades.csv [mirt|ltm|mirt-once|mirt-repeated ...]
 #     Rscript benchmarks/calibration_peers.R --data PACKAGE::EXPRESSION
 #
 # The second form prints a package's published data as a table of whole numbers instead, such as
@@ -99,6 +99,33 @@ by_mirt_once <- function() {
   say("mirt-once", "peak_gib", sum(gc()[, 6]) / 1024)
 }
 
+# Columns item@0, item@1, ... are answers to one item: all have its slope and its intercepts.
+by_mirt_repeated <- function() {
+  say("mirt-repeated", "load_seconds", elapsed(suppressMessages(library(mirt))))
+  item <- sub("@.*$", "", names(grades))
+  blocks <- split(seq_along(item), factor(item, unique(item)))
+  cuts <- sapply(blocks, function(block) length(unique(unlist(grades[block]))) - 1)
+  equal <- unlist(lapply(names(blocks), function(name) {
+    ends <- range(blocks[[name]])
+    held <- c("a1", paste0("d", seq_len(cuts[[name]])))
+    sprintf("(%d-%d, %s)", ends[1], ends[2], held)
+  }))
+  model <- sprintf("F = 1-%d\nCONSTRAIN = %s", ncol(grades), paste(equal, collapse = ", "))
+  by <- function(...) {
+    mirt(grades, mirt.model(model), itemtype = "graded", verbose = FALSE, ...)
+  }
+  say("mirt-repeated", "seconds", elapsed(by()))
+  say("mirt-repeated", "seconds_with_errors", elapsed(by(SE = TRUE)))
+  fit <- by(SE = TRUE, TOL = 1e-7, quadpts = 481,
+    technical = list(NCYCLES = 5000, theta_lim = c(-6, 6)))
+  say("mirt-repeated", "log_likelihood", extract.mirt(fit, "logLik"))
+  first <- names(grades)[sapply(blocks, min)]
+  said <- setNames(coef(fit, IRTpars = TRUE, printSE = TRUE)[first], names(blocks))
+  tell_items("mirt-repeated", lapply(said, function(part) part[1, ]), "estimate")
+  tell_items("mirt-repeated", lapply(said, function(part) part[2, ]), "error")
+}
+
 if ("mirt-once" %in% wanted) by_mirt_once()
 if ("mirt" %in% wanted) by_mirt()
 if ("ltm" %in% wanted) by_ltm()
+if ("mirt-repeated" %in% wanted) by_mirt_repeated()
