@@ -29,7 +29,7 @@ from calibration.marginal_correlated import MarginalTraits, Sites
 from calibration.newton import LogDensity, Mode, approach
 from calibration.results import Priors
 
-_OWN_NODES, _MORE_OWN_NODES, _TO_COMPARE = 7, 31, 61
+_OWN_NODES, _TO_COMPARE = (7, 31, 61, 121), 241
 _PASSES_OF_SEARCH, _PASSES_NEARBY = 15, 5
 _PASSES = (2, 3, 4, 6, 9)  # of chains
 _TRIED_POINTS, _ERROR, _ERROR_OF_NODES = 4, 0.01, 0.03
@@ -123,7 +123,7 @@ def find(
         mode, data = _climb(mode.y, closer, start.own)
     else:
         raise NotConvergedError(_endless(mode.y, responses, parts))
-    if start.own and data.nodes.size == _MORE_OWN_NODES:
+    if start.own and data.nodes.size == _OWN_NODES[-1]:
         _check_own_nodes(mode, data, responses)
     # Chains need a point that is good to whiten by, standard errors need the maximum.
     near = _NEAR_FOR_CHAINS if prior_weight else _NEAR
@@ -224,10 +224,12 @@ def _with_enough_own_nodes(mode: Mode, data: MarginalTraits) -> MarginalTraits:
 
     Slopes are those of the exact integral, so that chains' energies drift where values are not.
     """
-    if data.nodes.size == _MORE_OWN_NODES:
-        return data
-    more = _with_own_nodes(data, _MORE_OWN_NODES)
-    return more if _off_by(mode, data, more) > _ERROR_OF_NODES else data
+    for n_nodes in _OWN_NODES[_OWN_NODES.index(data.nodes.size) + 1 :]:
+        more = _with_own_nodes(data, n_nodes)
+        if _off_by(mode, data, more) <= _ERROR_OF_NODES:
+            break
+        data = more
+    return data
 
 
 def _check_own_nodes(mode: Mode, data: MarginalTraits, responses: Responses) -> None:
@@ -371,7 +373,7 @@ def _lay_out(
         slot[t, : own.size] = own
         above[t, : own.size] = counts.above.reshape(n, -1).T[own]
         both[t, : own.size] = (counts.above + counts.below).reshape(n, -1).T[own]
-    nodes, log_weight = adaptive.hermite(_OWN_NODES) if start.own else _evenly(start.nodes)
+    nodes, log_weight = adaptive.hermite(_OWN_NODES[0]) if start.own else _evenly(start.nodes)
     return MarginalTraits(
         above=jnp.asarray(above),
         both=jnp.asarray(both),

@@ -153,7 +153,7 @@ def test_nodes_of_their_own_give_the_same_integral() -> None:
         assert float(jax.jit(marginal.on_own_nodes)(y, own)) == pytest.approx(shared, abs=1e-4)
 
 
-@pytest.mark.parametrize(("slope", "n_nodes"), [(1.0, 7), (5.0, 31)])
+@pytest.mark.parametrize(("slope", "n_nodes"), [(1.0, 7), (5.0, 31), (8.0, 121)])
 def test_nodes_of_their_own_are_as_many_as_the_slope_needs(slope: float, n_nodes: int) -> None:
     """Steep items cut posteriors off; where values then say other than slopes chains creep."""
     found = laid_out(survey(100, slope=slope, each=30)[0], prior_weight=1.0)
@@ -175,7 +175,7 @@ def test_nodes_of_their_own_are_as_many_as_the_slope_needs(slope: float, n_nodes
 
 
 def test_items_too_steep_for_any_nodes_of_their_own_are_refused_by_name() -> None:
-    steep = np.array([1.0, 1.0, 1.0, 30.0, 30.0])[:, None]
+    steep = np.array([1.0, 1.0, 1.0, 60.0, 60.0])[:, None]
     with pytest.raises(NotConvergedError, match=r"item \S+ has a discrimination of \d+.*too steep"):
         laid_out(survey(100, slope=steep, each=30)[0], prior_weight=1.0)
 
