@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from calibration import (
     conformal,
+    coordinates,
     correlated,
     correlated_scores,
+    density,
     gates,
     grm,
     loo,
@@ -241,6 +244,21 @@ def test_simpler_structures_are_rated_as_if_they_had_been_sampled(
 
     assert rows["independent_traits"].elpd == pytest.approx(sum(map(elpd, parts)), abs=1.2)
     assert rows["one_trait"].elpd == pytest.approx(elpd(responses), abs=1.2)
+
+
+def test_simpler_structures_are_weighted_by_the_density_whose_mode_was_found() -> None:
+    responses = answers(0.0, each=5)
+    mode, data = structures._mode(responses, Priors())
+    used = np.asarray(data.used)
+    scale = np.linalg.inv(np.linalg.cholesky(-mode.hessian)).T
+    y = mode.y + np.random.default_rng(0).standard_normal((6, mode.y.size)) @ scale.T
+    log_a, lowest, log_gap = coordinates.unpack_items(y, *used.shape)
+    cuts = coordinates.thresholds_of(log_a, lowest, log_gap, used)
+    draws = loo.Draws(np.exp(log_a), cuts, np.zeros(len(y)))
+    weighted = structures._log_posterior(responses, draws, log_gap, Priors())
+    exact = np.array([density.marginal_log_density(jnp.asarray(one), data) for one in y])
+    np.testing.assert_allclose(weighted - weighted[0], exact - exact[0], atol=1e-3)
+    assert np.ptp(exact) > 1.0
 
 
 def test_correlated_traits_are_fitted_without_a_respondent_who_says_too_much(
