@@ -261,6 +261,16 @@ def test_simpler_structures_are_weighted_by_the_density_whose_mode_was_found() -
     assert np.ptp(exact) > 1.0
 
 
+def test_respondents_are_left_out_of_correlated_traits_by_the_draws(
+    near: tuple[Responses, CorrelatedFit],
+) -> None:
+    responses, fit = near
+    left, draws = structures._correlated(fit, responses, np.arange(responses.n_respondents))
+    assert left.rough.sum() == pytest.approx(fit.log_likelihood, abs=0.01)
+    np.testing.assert_array_equal(left.pointwise, loo.smoothed(draws.log_likelihood)[0])
+    assert (left.pointwise < left.kept).all()
+
+
 def test_correlated_traits_are_fitted_without_a_respondent_who_says_too_much(
     near: tuple[Responses, CorrelatedFit],
 ) -> None:
