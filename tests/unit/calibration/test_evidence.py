@@ -227,6 +227,9 @@ def test_few_respondents_are_predicted_from_the_mode_that_nuts_starts_from(
     coverage = np.average([run.coverage for run in runs], weights=[run.n_tested for run in runs])
     assert coverage == pytest.approx(0.9, abs=0.02)
     assert all(gates.coverage(run).passed for run in runs)
+    marginal = predict_sets(smoke, seed=0, method="mml")
+    assert marginal.cutoff != runs[0].cutoff
+    assert marginal.cutoff == pytest.approx(runs[0].cutoff, abs=0.02)
 
 
 def test_a_respondent_who_answers_at_random_is_odd() -> None:
