@@ -19,6 +19,7 @@ ITEMS = ("a1", "a2", "a3", "b1", "b2")
 TRAITS = ("a", "a", "a", "b", "b")
 OF_ITEM = np.array([0, 0, 0, 1, 1])
 SHORT = SamplerSettings(chains=4, warmup=150, draws=300)
+BRIEF = SamplerSettings(chains=2, warmup=60, draws=60)
 GRID = np.linspace(-6, 6, 121)
 
 
@@ -325,10 +326,9 @@ def test_priors_say_how_much_discriminations_are_drawn_together(
     monkeypatch.setattr(correlated, "SAMPLED_TRAITS", most)
     slopes = np.array([0.6, 1.0, 1.6, 0.8, 2.4])[:, None]
     responses, _ = survey(24, each=8, slope=slopes, seed=6)
-    brief = SamplerSettings(chains=2, warmup=60, draws=60)
     tight = Priors(log_discrimination_sd=0.05)
     fits = [
-        fit_correlated(responses, seed=1, traits=TRAITS, sampler=brief, priors=priors)
+        fit_correlated(responses, seed=1, traits=TRAITS, sampler=BRIEF, priors=priors)
         for priors in (None, tight)
     ]
     spread = [np.std([np.log(e.discrimination.mean) for e in fit.estimates]) for fit in fits]
@@ -385,7 +385,7 @@ def test_odd_answers_give_finite_figures_or_are_refused_with_their_notes() -> No
     odd = Responses.from_columns(
         "f", names, np.array(ITEMS)[item], grade, count=counts.ravel(), items=ITEMS
     )
-    fit = fit_correlated(odd, seed=0, traits=TRAITS, sampler=SHORT)
+    fit = fit_correlated(odd, seed=0, traits=TRAITS, sampler=BRIEF)
     assert all(np.isfinite(values).all() for values in fit.draws.values())
     assert np.isfinite(fit.theta.mean).all()
     assert fit.theta.sd[1, 1] > 1.3 * np.median(fit.theta.sd[:, 1])
