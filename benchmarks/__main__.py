@@ -6,13 +6,17 @@ from pathlib import Path
 
 STUDIES = {
     "broker_growth",
+    "calibration_expectation",
     "calibration_gates",
     "calibration_headline",
     "calibration_peers",
+    "calibration_peers_correlated",
     "calibration_peers_pymc",
+    "calibration_peers_repeated",
     "calibration_peers_smoke",
     "calibration_personas",
     "calibration_recovery",
+    "calibration_recovery_correlated",
     "calibration_sbc",
     "calibration_scale",
 }

@@ -102,6 +102,7 @@ by_mirt_once <- function() {
 # Columns item@0, item@1, ... are answers to one item: all have its slope and its intercepts.
 by_mirt_repeated <- function() {
   say("mirt-repeated", "load_seconds", elapsed(suppressMessages(library(mirt))))
+  cat(sprintf("mirt-repeated,version_%s,,0,0\n", packageVersion("mirt")))
   item <- sub("@.*$", "", names(grades))
   blocks <- split(seq_along(item), factor(item, unique(item)))
   cuts <- sapply(blocks, function(block) length(unique(unlist(grades[block]))) - 1)

@@ -126,24 +126,28 @@ class Peer:
 
 def ask_r(rscript: str, responses: Responses, packages: list[str]) -> dict[str, Peer]:
     """The peers' fits; a package that is not installed is left out, with a word."""
-    said: dict[str, Peer] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "grades.csv"
         write_grades(responses, path)
-        for package in packages:
-            ran = subprocess.run(
-                [rscript, str(HERE / "calibration_peers.R"), str(path), package],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if ran.returncode:
-                print(json.dumps({"skipped": package, "why": ran.stderr.strip()[-300:]}))
-                continue
-            said[package] = Peer()
-            for name, quantity, item, _, value in csv.reader(ran.stdout.splitlines()):
-                if name == package:
-                    said[package].hear(quantity, item, float(value))
+        asked = {package: asked_of(rscript, path, package) for package in packages}
+    return {package: peer for package, peer in asked.items() if peer is not None}
+
+
+def asked_of(rscript: str, grades: Path, package: str) -> Peer | None:
+    """One peer's fit; None where it can't be had, with a word."""
+    ran = subprocess.run(
+        [rscript, str(HERE / "calibration_peers.R"), str(grades), package],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        print(json.dumps({"skipped": package, "why": ran.stderr.strip()[-300:]}))
+        return None
+    said = Peer()
+    for name, quantity, item, _, value in csv.reader(ran.stdout.splitlines()):
+        if name == package:
+            said.hear(quantity, item, float(value))
     return said
 
 
