@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from calibration import density
 from calibration.data import Responses
+from calibration.layout import LOGISTIC_VARIANCE
 from calibration.results import Priors
 
 
@@ -59,6 +60,15 @@ def from_middle_to_lowest(y: NDArray[np.float64], used: NDArray[np.bool_]) -> ND
     """The other way round."""
     _, _, log_gap = unpack_items(y, *used.shape)
     return _with_cuts_moved(y, -_to_middle(log_gap, used), used.shape[1])
+
+
+def standardise(y: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """One point by the coordinates of `density.from_standardised`, from those by lowest cuts."""
+    log_a, middle, log_gap = unpack_items(from_lowest_to_middle(y, used), *used.shape)
+    log_unit = 0.5 * np.log1p(np.exp(2 * log_a) / LOGISTIC_VARIANCE)
+    gaps = log_gap - np.where(used[:, 1:], log_unit[:, None], 0.0)
+    others = y[: y.size - used.size - len(used)]
+    return np.concatenate([others, log_a, middle * np.exp(-log_unit), gaps.ravel()])
 
 
 def curvature_from_middle(

@@ -1,8 +1,9 @@
 """The graded response model with correlated traits: theta_p ~ N(0, Omega), Omega ~ LKJ(2).
 
-Which coordinates are sampled follows from the number of traits of all respondents together. Up to
-`SAMPLED_TRAITS` each is sampled with the items and the correlations. With more they are integrated
-out (`marginal_correlated`), and their posteriors worked out afterwards. The model is the same.
+Which coordinates are sampled follows from the data's shape, see `integrates`. Traits of a handful
+of respondents, or of more who gave very many answers each, are sampled with the items and the
+correlations. All others are integrated out (`marginal_correlated`), and their posteriors worked
+out afterwards. The model is the same.
 """
 
 import time
@@ -45,7 +46,8 @@ from calibration.results import (
     Summary,
 )
 
-SAMPLED_TRAITS = 1000  # respondents times traits
+FEW_RESPONDENTS = 12
+_ANSWERS_PER_RESPONDENT = 4  # of the survey, to a trait: beyond it each trait is known well
 _DRAWS, _DRAWS_OF_MANY = 4000, 1000
 _SCORING_DRAWS = 200
 _ACCEPT = 0.9
@@ -313,19 +315,24 @@ def traits_of(
 
 
 def integrates(responses: Responses, traits: Sequence[str]) -> bool:
-    """Whether theta is integrated out, ``traits`` named once each."""
-    return responses.n_respondents * len(traits) > SAMPLED_TRAITS
+    """Whether theta is integrated out, ``traits`` named once each.
+
+    The coordinates of sampled traits bend each other: the more respondents there are, and the less
+    their answers tell, the more. Integrals on nodes near the mode fail the other way round, where a
+    posterior is narrow beside what is not known of its trait's origin and unit.
+    """
+    n = responses.n_respondents
+    if n * len(traits) > correlated_many.FEW_TRAITS:
+        return True
+    answers = float(np.median(responses.counts.sum((1, 2)))) / len(traits)
+    return n > FEW_RESPONDENTS and answers <= _ANSWERS_PER_RESPONDENT * n
 
 
 def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     """Every trait of every respondent is sampled."""
     responses = task.responses
     data = correlated_data(responses, task.of_item, task.priors)
-    settings = replace(
-        settings,
-        draws=settings.draws or _DRAWS,
-        target_accept=settings.target_accept or _ACCEPT,
-    )
+    settings = _of_few(settings)
     mode = _mode(responses, data)
     task.found(mode)
     chains = _chains(mode, data, task.seed, settings, task.tell_of_chains)
@@ -347,19 +354,16 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     responses = task.responses
     found = correlated_many.find(responses, task.parts(), prior_weight=1.0, priors=task.priors)
     task.found(found.mode)
-    log_density, data = correlated_many.to_sample(found, responses)
-    mode, used = found.mode, np.asarray(data.used)
-    settings = replace(settings, draws=settings.draws or _DRAWS_OF_MANY)
-    whitened = grm.whitened_from_middle(mode, data, used)
-    run = partial(nuts.sample, log_density, whitened, seed=task.seed, tell=task.tell_of_chains)
-    chains = run(
-        settings=replace(settings, max_tree_depth=settings.max_tree_depth or nuts.SHORT_TREES)
+    log_density, whitened = correlated_many.to_sample(found, responses)
+    mode, used = found.mode, np.asarray(found.data.used)
+    if found.few:
+        settings = _of_few(settings)
+    else:
+        settings = replace(settings, draws=settings.draws or _DRAWS_OF_MANY)
+    chains = (nuts.sample_rescaled if found.few else nuts.sample_in_short_trees)(
+        log_density, whitened, seed=task.seed, settings=settings, tell=task.tell_of_chains
     )
-    if settings.max_tree_depth is None and nuts.cut_too_short(
-        chains, summaries.convergence(chains.y).ess_min
-    ):
-        chains = nuts.with_the_time_of(chains, run(settings=nuts.with_long_trees(settings)))
-    chains = replace(chains, y=coordinates.from_middle_to_lowest(chains.y, used))
+    chains = replace(chains, y=correlated_many.stated(chains.y, used))
     log_a, lowest, gaps = coordinates.unpack_items(chains.y, *used.shape)
     rng = np.random.default_rng((task.seed, responses.n_responses))
     mean, sd = coordinates.draw_population(log_a, rng, task.priors)
@@ -375,6 +379,15 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     theta = _Theta(*correlated_many.posteriors(flat[thin], found))
     log_likelihood = partial(correlated_many.log_likelihood, found)
     return _posterior(task, (chains, mode), draws, theta, log_likelihood)
+
+
+def _of_few(settings: SamplerSettings) -> SamplerSettings:
+    """Settings with what few respondents get where nothing was asked for."""
+    return replace(
+        settings,
+        draws=settings.draws or _DRAWS,
+        target_accept=settings.target_accept or _ACCEPT,
+    )
 
 
 def _maximum_likelihood(task: _Task) -> CorrelatedFit:

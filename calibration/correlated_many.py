@@ -19,7 +19,7 @@ from jax import Array
 from numpy.typing import NDArray
 from numpyro.distributions.transforms import CorrCholeskyTransform
 
-from calibration import adaptive, coordinates, density, grm, layout
+from calibration import adaptive, coordinates, density, grm, layout, nuts
 from calibration import marginal_correlated as marginal
 from calibration.adaptive_density import group_of
 from calibration.curvature import find_marginal_mode
@@ -34,6 +34,8 @@ _PASSES_OF_SEARCH, _PASSES_NEARBY = 15, 5
 _PASSES = (2, 3, 4, 6, 9)  # of chains
 _TRIED_POINTS, _ERROR, _ERROR_OF_NODES = 4, 0.01, 0.03
 _TOO_STEEP = 0.1  # error of the most nodes: beyond it chains creep
+_CLOSEST, _NODES_OF_ALL, _OWN_NODES_OF_FEW = 0.05, 20_000, 31
+FEW_TRAITS = 1000  # respondents times traits
 _MAXIMISATIONS = 20
 _DIFFERENCE = 1e-3
 _THREADS = 2
@@ -73,6 +75,11 @@ class Found(NamedTuple):
     mode: Mode
     data: MarginalTraits
     own: bool
+
+    @property
+    def few(self) -> bool:
+        """Whether respondents leave the posterior far from normal."""
+        return self.data.sites.shift.size <= FEW_TRAITS
 
 
 class Looked(NamedTuple):
@@ -129,7 +136,7 @@ def find(
     near = _NEAR_FOR_CHAINS if prior_weight else _NEAR
     flat = not prior_weight and np.linalg.eigvalsh(-mode.hessian)[0] < _FLAT
     if mode.gradient_max < near and not flat:
-        return Found(mode, data, start.own)
+        return Found(mode, _for_chains(data, start.own) if prior_weight else data, start.own)
     raise NotConvergedError(_endless(mode.y, responses, parts))
 
 
@@ -185,17 +192,31 @@ def _downhill(hessian: _Table) -> _Table:
     return bent
 
 
-def to_sample(found: Found, responses: Responses) -> tuple[LogDensity, MarginalTraits]:
-    """The density and its data as chains need them, the cuts counted from the middle one."""
+def to_sample(found: Found, responses: Responses) -> tuple[LogDensity, nuts.Whitened]:
+    """The density of `density.from_standardised`'s coordinates, whitened at the mode."""
     data = found.data._replace(passes=jnp.asarray(_fewest_passes(found)))
     answers = responses.counts.sum((1, 2)).max() / len(data.slot)
     if found.own or answers <= _FLOAT32_ANSWERS:
         above, both = (part.astype(jnp.float32) for part in (data.above, data.both))
         data = data._replace(above=above, both=both)
+    used = np.asarray(data.used)
+    centre = jnp.asarray(coordinates.standardise(found.mode.y, used))
+    change = np.asarray(jax.jacfwd(partial(_stated, used=used))(centre))
+    scale = nuts.whitening(change.T @ found.mode.hessian @ change)
     on_nodes = (
-        marginal.from_middle_on_own_nodes if found.own else marginal.from_middle_on_shared_nodes
+        marginal.standardised_on_own_nodes if found.own else marginal.standardised_on_shared_nodes
     )
-    return on_nodes, data
+    return on_nodes, nuts.Whitened(centre, jnp.asarray(scale), data)
+
+
+def stated(y: _Table, used: NDArray[np.bool_]) -> _Table:
+    """Draws by the lowest cuts, shape (chains, draws, n), from those that were sampled."""
+    flat = jax.vmap(partial(_stated, used=used))(jnp.asarray(y.reshape(-1, y.shape[-1])))
+    return np.asarray(flat).reshape(y.shape)
+
+
+def _stated(y: Array, used: NDArray[np.bool_]) -> Array:
+    return density.from_standardised(y, used)[0]
 
 
 def _fewest_passes(found: Found) -> int:
@@ -414,6 +435,23 @@ def _closer(y: _Table, data: MarginalTraits) -> MarginalTraits:
     sd = float(np.sqrt(variance.min()))
     nodes, log_weight = _evenly(layout.nodes_for_spread(min(sd, 1.2 * float(np.exp(-log_a.max())))))
     return data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
+
+
+def _for_chains(data: MarginalTraits, own: bool) -> MarginalTraits:
+    """Closer nodes for few respondents, where they cost little.
+
+    Chains come to items many times as steep as the mode's, and to origins and units of a trait at
+    which a respondent lies many posterior sds from where the mode's sites are.
+    """
+    if data.sites.shift.size > FEW_TRAITS:
+        return data
+    if own:
+        more = _with_own_nodes(data, _OWN_NODES_OF_FEW)
+    else:
+        gap = max(_CLOSEST, 2 * layout.THETA_LIMIT * data.sites.shift.size / _NODES_OF_ALL)
+        nodes, log_weight = _evenly(layout.evenly(gap))
+        more = data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
+    return more if more.nodes.size > data.nodes.size else data
 
 
 @partial(jax.jit, static_argnames="own")

@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from calibration.layout import LOGISTIC_VARIANCE
 from calibration.results import Priors
 
 # Newton's last steps and the second derivatives need it; nothing else here uses JAX.
@@ -153,6 +154,27 @@ def from_middle(items: Items, used: Table) -> Items:
     inside = jnp.arange(items.log_gap.shape[1]) < used.sum(1)[:, None] // 2
     to_middle = jnp.sum(jnp.where(inside, jnp.exp(items.log_gap), 0.0), 1)
     return items._replace(lowest=items.lowest - to_middle)
+
+
+def from_standardised(y: Array, used: Table) -> tuple[Array, Array]:
+    """Coordinates by the lowest cuts from those by standardised ones, and the log Jacobian.
+
+    A cut in units of all answers' spread, ``c / sqrt(1 + (a / 1.7)^2)``, is the threshold of
+    factor analysis (Takane & de Leeuw 1987). The shares of the categories tell it whatever a is,
+    so that few respondents, who leave a wide open, bend it little.
+
+    Args:
+        y: Items come last, the middle cut in place of the lowest, cuts and gaps standardised.
+        used: As in `layout.CutCounts`.
+    """
+    n_items, n_cuts = used.shape
+    items = split_items(y, n_items, n_cuts)
+    log_unit = 0.5 * jnp.log1p(jnp.exp(2.0 * items.log_a) / LOGISTIC_VARIANCE)
+    gaps = items.log_gap + jnp.where(used[:, 1:], log_unit[:, None], 0.0)
+    items = from_middle(items._replace(lowest=items.lowest * jnp.exp(log_unit), log_gap=gaps), used)
+    others = y[: y.size - n_items * (n_cuts + 1)]
+    stated = jnp.concatenate([others, items.log_a, items.lowest, gaps.reshape(-1)])
+    return stated, jnp.sum(log_unit)
 
 
 def count_from_lowest(y: Array, used: Table) -> Array:

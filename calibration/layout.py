@@ -17,7 +17,7 @@ from calibration.distinct import distinct_rows
 
 THETA_LIMIT = 6.0
 MANY_ANSWERS = 64
-_LOGISTIC_VARIANCE = 1.7**2  # of the normal that a logistic curve resembles
+LOGISTIC_VARIANCE = 1.7**2  # of the normal that a logistic curve resembles
 
 
 class CutCounts(NamedTuple):
@@ -107,7 +107,7 @@ def theta_nodes(
     """
     most = responses.counts.sum(2).max(0)
     steepness = 3.0 if slopes is None else slopes**2
-    return _evenly(_half_octave(0.3, 1.0 / np.sqrt(1.0 + float(np.sum(most * steepness)) / 3)))
+    return evenly(_half_octave(0.3, 1.0 / np.sqrt(1.0 + float(np.sum(most * steepness)) / 3)))
 
 
 def nodes_for_spread(narrowest: float) -> NDArray[np.float64]:
@@ -115,7 +115,7 @@ def nodes_for_spread(narrowest: float) -> NDArray[np.float64]:
 
     Their number is one of a few, so that families share compiled programs.
     """
-    return _evenly(_half_octave(0.4, 1.25 * narrowest))
+    return evenly(_half_octave(0.4, 1.25 * narrowest))
 
 
 def _half_octave(widest: float, at_most: float) -> float:
@@ -124,7 +124,8 @@ def _half_octave(widest: float, at_most: float) -> float:
     return next((spacing for spacing in spacings if spacing <= at_most), at_most)
 
 
-def _evenly(spacing: float) -> NDArray[np.float64]:
+def evenly(spacing: float) -> NDArray[np.float64]:
+    """Nodes on ±6 for the trapezoid rule, no more than ``spacing`` apart."""
     intervals = int(np.ceil(2 * THETA_LIMIT / spacing - 1e-9))
     return np.linspace(-THETA_LIMIT, THETA_LIMIT, 1 + intervals)
 
@@ -144,7 +145,7 @@ def starting_items(
     below = np.cumsum(totals, 1)[:, :-1] / totals.sum(1, keepdims=True)
     # A logistic curve of slope a, averaged over N(0, 1), is about as flat as this.
     cuts = np.log(np.where(used, below, 0.5) / np.where(used, 1 - below, 0.5))
-    cuts *= np.sqrt(1 + slopes**2 / _LOGISTIC_VARIANCE)[:, None]
+    cuts *= np.sqrt(1 + slopes**2 / LOGISTIC_VARIANCE)[:, None]
     gaps = np.log(np.where(used[:, 1:], np.maximum(np.diff(cuts, axis=1), 1e-3), 1.0))
     return np.log(slopes), cuts[:, 0], gaps
 
@@ -165,7 +166,7 @@ def _starting_slopes(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     np.fill_diagonal(correlations, 0.0)
     total = max(float(correlations.sum()), 1e-9)
     loading = np.clip(correlations.sum(0) / np.sqrt(total), 0.3, 0.9)
-    slopes: NDArray[np.float64] = np.sqrt(_LOGISTIC_VARIANCE) * loading / np.sqrt(1 - loading**2)
+    slopes: NDArray[np.float64] = np.sqrt(LOGISTIC_VARIANCE) * loading / np.sqrt(1 - loading**2)
     return slopes
 
 

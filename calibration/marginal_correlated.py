@@ -135,14 +135,16 @@ def on_own_nodes(y: Array, data: MarginalTraits) -> Array:
     return _without_respondents(y, data) + _total(True, seen_by(y, data), data)
 
 
-def from_middle_on_shared_nodes(y: Array, data: MarginalTraits) -> Array:
-    """`on_shared_nodes` for chains, the cuts counted from the middle one."""
-    return on_shared_nodes(density.count_from_lowest(y, data.used), data)
+def standardised_on_shared_nodes(y: Array, data: MarginalTraits) -> Array:
+    """`on_shared_nodes` for chains, by the coordinates of `density.from_standardised`."""
+    stated, log_jacobian = density.from_standardised(y, data.used)
+    return on_shared_nodes(stated, data) + log_jacobian
 
 
-def from_middle_on_own_nodes(y: Array, data: MarginalTraits) -> Array:
-    """`on_own_nodes` for chains, the cuts counted from the middle one."""
-    return on_own_nodes(density.count_from_lowest(y, data.used), data)
+def standardised_on_own_nodes(y: Array, data: MarginalTraits) -> Array:
+    """`on_own_nodes` for chains, by the coordinates of `density.from_standardised`."""
+    stated, log_jacobian = density.from_standardised(y, data.used)
+    return on_own_nodes(stated, data) + log_jacobian
 
 
 def correlation_of(y: Array, n_traits: int) -> Array:

@@ -19,6 +19,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
+from calibration import summaries
 from calibration.newton import Data, LogDensity
 from calibration.results import Phase, SamplerSettings
 
@@ -183,6 +184,24 @@ def sample_rescaled(
     return replace(
         with_the_time_of(pilot, chains), warmup=pilot.warmup + _PILOT_DRAWS + chains.warmup
     )
+
+
+def sample_in_short_trees(
+    log_density: LogDensity,
+    whitened: Whitened,
+    *,
+    seed: int,
+    settings: SamplerSettings,
+    tell: Tell,
+) -> Chains:
+    """As `sample`, in trees of `SHORT_TREES`, and again in long ones where those do not mix."""
+    run = partial(sample, log_density, whitened, seed=seed, tell=tell)
+    if settings.max_tree_depth is not None:
+        return run(settings=settings)
+    chains = run(settings=replace(settings, max_tree_depth=SHORT_TREES))
+    if not cut_too_short(chains, summaries.convergence(chains.y).ess_min):
+        return chains
+    return with_the_time_of(chains, run(settings=with_long_trees(settings)))
 
 
 def with_the_time_of(first: Chains, chains: Chains) -> Chains:

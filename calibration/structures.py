@@ -25,7 +25,6 @@ from calibration.newton import Mode
 from calibration.results import Priors, SamplerSettings
 
 _DRAWS = 400
-_FEW_RESPONDENTS = 12  # each of whom gave a good part of all answers
 _FEW_TRAITS = 100  # respondents times traits
 _AGAIN = SamplerSettings(warmup=75, draws=150, target_accept=0.8)
 
@@ -59,7 +58,7 @@ def compare_structures(
     if not fit.draws:
         raise SettingError(f"{fit.family}: method 'mml' has no draws: fit it by 'nuts'")
     n = responses.n_respondents
-    few = 3 < n <= _FEW_RESPONDENTS and n * len(fit.traits) <= _FEW_TRAITS
+    few = 3 < n <= correlated.FEW_RESPONDENTS and n * len(fit.traits) <= _FEW_TRAITS
     most = (loo.MOST_FITTED_AGAIN if few else 0) if most_fitted_again is None else most_fitted_again
     if most < 0:
         raise SettingError(f"most_fitted_again = {most}: give 0 or more")

@@ -155,8 +155,11 @@ def test_nodes_of_their_own_give_the_same_integral() -> None:
 
 
 @pytest.mark.parametrize(("slope", "n_nodes"), [(1.0, 7), (5.0, 31), (8.0, 121)])
-def test_nodes_of_their_own_are_as_many_as_the_slope_needs(slope: float, n_nodes: int) -> None:
+def test_nodes_of_their_own_are_as_many_as_the_slope_needs(
+    slope: float, n_nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Steep items cut posteriors off; where values then say other than slopes chains creep."""
+    monkeypatch.setattr(correlated_many, "FEW_TRAITS", 0)
     found = laid_out(survey(100, slope=slope, each=30)[0], prior_weight=1.0)
     assert found.own
     assert found.data.nodes.size == n_nodes
@@ -175,6 +178,56 @@ def test_nodes_of_their_own_are_as_many_as_the_slope_needs(slope: float, n_nodes
         )
 
 
+def shape_of(n: int, traits: int, answers: int) -> Responses:
+    counts = np.zeros((n, traits, 2), int)
+    counts[:] = [answers - answers // 2, answers // 2]
+    who, item, grade = (axis.ravel() for axis in np.indices(counts.shape))
+    return Responses.from_columns(
+        "f", who, item.astype(str), grade, count=counts.ravel(), items=tuple("012345"[:traits])
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "traits", "answers", "integrated"),
+    [
+        (10, 6, 2, False),
+        (10, 6, 600, False),
+        (12, 6, 12, False),
+        (13, 6, 12, True),
+        (24, 6, 96, True),
+        (24, 6, 98, False),
+        (160, 6, 1000, False),
+        (170, 6, 1000, True),
+    ],
+)
+def test_traits_are_sampled_where_they_bend_each_other_little(
+    n: int, traits: int, answers: int, integrated: bool
+) -> None:
+    responses = shape_of(n, traits, answers)
+    assert correlated.integrates(responses, responses.items) is integrated
+
+
+@pytest.mark.parametrize(("n", "each", "n_nodes"), [(24, 1, 241), (70, 1, 144), (60, 40, 31)])
+def test_chains_of_few_respondents_have_closer_nodes(n: int, each: int, n_nodes: int) -> None:
+    found = laid_out(survey(n, each=each, seed=1)[0], prior_weight=1.0)
+    assert (found.few, found.own, found.data.nodes.size) == (True, each == 40, n_nodes)
+
+
+@pytest.mark.parametrize(("n", "each"), [(24, 1), (70, 5)])
+def test_few_respondents_with_few_answers_are_sampled_well(n: int, each: int) -> None:
+    responses, _ = survey(n, each=each, seed=1)
+    settings = SamplerSettings(chains=4, warmup=200, draws=400)
+    d = fit_correlated(responses, seed=0, traits=TRAITS, sampler=settings).diagnostics
+    assert d.divergences == 0
+    assert d.r_hat_max is not None
+    assert d.r_hat_max < 1.02
+    assert d.ess_bulk_min is not None
+    assert d.ess_tail_min is not None
+    assert min(d.ess_bulk_min, d.ess_tail_min) > 400
+    assert d.steps_mean is not None
+    assert d.steps_mean < 20
+
+
 def test_items_too_steep_for_any_nodes_of_their_own_are_refused_by_name() -> None:
     steep = np.array([1.0, 1.0, 1.0, 60.0, 60.0])[:, None]
     with pytest.raises(NotConvergedError, match=r"item \S+ has a discrimination of \d+.*too steep"):
@@ -189,7 +242,10 @@ def test_where_nodes_lie_too_far_apart_nothing_seems_likely(
     far = np.stack([found.mode.y] * 40)
     far[:, 0] = np.linspace(-4.0, 4.0, 40)
     far[:, 1:6] = np.log(np.random.default_rng(2).uniform(1.0, 60.0, (40, 5)))
-    data = found.data._replace(passes=jnp.asarray(2))
+    nodes, log_weight = correlated_many._evenly(np.linspace(-6.0, 6.0, 44))
+    data = found.data._replace(
+        passes=jnp.asarray(2), nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight)
+    )
     values = np.array([evaluate(jnp.asarray(y), data) for y in far])
     assert values.max() < found.mode.value
     assert (values == -np.inf).sum() > 30
@@ -218,12 +274,13 @@ def test_the_chains_passes_and_digits_are_enough(
     small: tuple[Responses, correlated_many.Found],
 ) -> None:
     responses, found = small
-    log_density, light = correlated_many.to_sample(found, responses)
+    log_density, whitened = correlated_many.to_sample(found, responses)
+    light = whitened.data
     assert light.above.dtype == jnp.float32
     told = jax.jit(log_density)
-    scale = np.linalg.inv(np.linalg.cholesky(-found.mode.hessian)).T
     for seed in range(3):
-        y = found.mode.y + scale @ np.random.default_rng(seed).standard_normal(scale.shape[0])
+        z = np.random.default_rng(seed).standard_normal(whitened.centre.size)
+        y = whitened.centre + whitened.scale @ z
         assert float(told(y, light)) == pytest.approx(float(told(y, found.data)), abs=0.005)
 
 
@@ -272,8 +329,9 @@ def test_traits_sampled_and_integrated_out_have_one_posterior(
 ) -> None:
     responses, _ = survey(24, each=8, seed=6)
     settings = SamplerSettings(warmup=100, draws=600, target_accept=0.8)
+    monkeypatch.setattr(correlated, "integrates", lambda *_: False)
     sampled = fit_correlated(responses, seed=1, traits=TRAITS, sampler=settings)
-    monkeypatch.setattr(correlated, "SAMPLED_TRAITS", 0)
+    monkeypatch.setattr(correlated, "integrates", lambda *_: True)
     monkeypatch.setattr(correlated, "_SCORING_DRAWS", 2400)
     integrated = fit_correlated(responses, seed=1, traits=TRAITS, sampler=settings)
     assert "theta" in sampled.draws
@@ -319,11 +377,11 @@ def test_maximum_likelihood_is_the_maximum(known: tuple[Responses, np.ndarray]) 
     assert abs(top(*(at(value.mean, sign * 0.3 * error) for sign in (-1, 1)))) < 0.05
 
 
-@pytest.mark.parametrize("most", [0, correlated.SAMPLED_TRAITS])
+@pytest.mark.parametrize("integrated", [True, False])
 def test_priors_say_how_much_discriminations_are_drawn_together(
-    most: int, monkeypatch: pytest.MonkeyPatch
+    integrated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(correlated, "SAMPLED_TRAITS", most)
+    monkeypatch.setattr(correlated, "integrates", lambda *_: integrated)
     slopes = np.array([0.6, 1.0, 1.6, 0.8, 2.4])[:, None]
     responses, _ = survey(24, each=8, slope=slopes, seed=6)
     tight = Priors(log_discrimination_sd=0.05)

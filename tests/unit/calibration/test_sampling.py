@@ -77,6 +77,29 @@ def test_points_and_curvatures_are_the_same_from_either_cut() -> None:
     np.testing.assert_allclose(told, hessian, atol=1e-9)
 
 
+def test_standardised_cuts_are_the_thresholds_of_factor_analysis() -> None:
+    """Loading l = a' / sqrt(1 + a'^2) with a' = a / 1.7, threshold t: c = 1.7 t / sqrt(1 - l^2)."""
+    used = np.array([[True] * 4, [True, True, True, False], [True, False, False, False]])
+    rng = np.random.default_rng(7)
+    y = rng.standard_normal(2 + 3 * 5)
+    standardised = coordinates.standardise(y, used)
+    np.testing.assert_array_equal(standardised[:5], y[:5])
+    stated, log_jacobian = density.from_standardised(jnp.asarray(standardised), used)
+    np.testing.assert_allclose(stated, y)
+    change = jax.jacfwd(lambda at: density.from_standardised(at, used)[0])(standardised)
+    assert float(log_jacobian) == pytest.approx(np.linalg.slogdet(change)[1])
+
+    normal = np.exp(y[2:5]) / 1.7
+    loading = normal / np.sqrt(1 + normal**2)
+    cuts = np.asarray(density.cut_points(density.split_items(jnp.asarray(y), 3, 4), used))
+    thresholds = cuts / 1.7 * np.sqrt(1 - loading**2)[:, None]
+    middle = standardised[5:8] / 1.7
+    np.testing.assert_allclose(middle, [thresholds[0, 2], thresholds[1, 1], thresholds[2, 0]])
+    gaps = np.exp(standardised[8:].reshape(3, 3)) / 1.7
+    np.testing.assert_allclose(gaps[0], np.diff(thresholds[0]))
+    np.testing.assert_allclose(gaps[1, :2], np.diff(thresholds[1, :3]))
+
+
 def test_a_lowest_category_that_few_used_bends_no_chain() -> None:
     rng = np.random.default_rng(0)
     b = np.tile([-1.5, -0.3, 0.8, 2.0], (5, 1))
