@@ -48,7 +48,7 @@ from calibration.results import (
 
 FEW_RESPONDENTS = 12
 _ANSWERS_PER_RESPONDENT = 4  # of the survey, to a trait: beyond it each trait is known well
-_DRAWS, _DRAWS_OF_MANY = 4000, 1000
+_DRAWS, _DRAWS_INTEGRATED, _DRAWS_OF_MANY = 4000, 2000, 1000
 _SCORING_DRAWS = 200
 _ACCEPT = 0.9
 _SHORT = 16
@@ -170,10 +170,11 @@ def fit_correlated(
         seed: Of the chains, 0 to 2**63 - 1; not used by ``"mml"``.
         traits: Name of each item's trait, shape (n_items,); without it each item is a trait of
             its own, which needs several answers per respondent and item.
-        sampler: How NUTS is run. Up to 1,000 respondents times traits, 4,000 draws at a target of
-            0.9 without it, and half of ``warmup`` goes before, half after 400 draws that only
-            serve to scale the coordinates; beyond, 1,000 draws at 0.85 and
-            trees of at most three doublings, or ten where those do not mix. Not used by ``"mml"``.
+        sampler: How NUTS is run. Up to 1,000 respondents times traits, 4,000 draws without it, or
+            2,000 where theta is integrated out, at a target of 0.9, and half of ``warmup`` goes
+            before, half after 400 draws that only serve to scale the coordinates; beyond, 1,000
+            draws at 0.85 and trees of at most three doublings, or ten where those do not mix. Not
+            used by ``"mml"``.
         method: ``"nuts"`` for the posterior, ``"mml"`` for marginal maximum likelihood with
             standard errors from the observed information.
         priors: Of the items; not used by ``"mml"``.
@@ -332,7 +333,7 @@ def _sampled(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     """Every trait of every respondent is sampled."""
     responses = task.responses
     data = correlated_data(responses, task.of_item, task.priors)
-    settings = _of_few(settings)
+    settings = _of_few(settings, _DRAWS)
     mode = _mode(responses, data)
     task.found(mode)
     chains = _chains(mode, data, task.seed, settings, task.tell_of_chains)
@@ -357,7 +358,7 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     log_density, whitened = correlated_many.to_sample(found, responses)
     mode, used = found.mode, np.asarray(found.data.used)
     if found.few:
-        settings = _of_few(settings)
+        settings = _of_few(settings, _DRAWS_INTEGRATED)
     else:
         settings = replace(settings, draws=settings.draws or _DRAWS_OF_MANY)
     chains = (nuts.sample_rescaled if found.few else nuts.sample_in_short_trees)(
@@ -381,11 +382,11 @@ def _integrated(task: _Task, settings: SamplerSettings) -> CorrelatedFit:
     return _posterior(task, (chains, mode), draws, theta, log_likelihood)
 
 
-def _of_few(settings: SamplerSettings) -> SamplerSettings:
+def _of_few(settings: SamplerSettings, draws: int) -> SamplerSettings:
     """Settings with what few respondents get where nothing was asked for."""
     return replace(
         settings,
-        draws=settings.draws or _DRAWS,
+        draws=settings.draws or draws,
         target_accept=settings.target_accept or _ACCEPT,
     )
 
