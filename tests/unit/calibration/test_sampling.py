@@ -178,3 +178,22 @@ def test_programs_can_be_compiled_for_cuda(
     with pytest.raises(LoweredError):
         fit(responses, seed=0)
     find.cache_clear()
+
+
+def bell(y: Array, sd: Array) -> Array:
+    """A normal density's logarithm."""
+    return -0.5 * jnp.sum((y / sd) ** 2)
+
+
+@pytest.mark.parametrize(("longest", "long"), [(1.0, False), (40.0, True)])
+def test_short_trees_are_made_longer_where_they_creep(longest: float, long: bool) -> None:
+    sd = jnp.array([1.0, 1.0, longest])
+    chains = nuts.sample_in_short_trees(
+        bell,
+        nuts.Whitened(jnp.zeros(3), jnp.eye(3), sd),
+        seed=0,
+        settings=SamplerSettings(chains=2, warmup=100, draws=200),
+        tell=lambda *_: None,
+    )
+    assert bool(chains.steps.max() >= 2**nuts.SHORT_TREES) is long
+    assert chains.y[:, :, 2].std() == pytest.approx(longest, rel=0.3)
