@@ -277,7 +277,11 @@ def _off_by(mode: Mode, data: MarginalTraits, other: MarginalTraits) -> float:
 
 
 def _with_own_nodes(data: MarginalTraits, n_nodes: int) -> MarginalTraits:
-    nodes, log_weight = adaptive.hermite(n_nodes)
+    return _with_nodes(data, adaptive.hermite(n_nodes))
+
+
+def _with_nodes(data: MarginalTraits, laid_out: tuple[_Table, _Table]) -> MarginalTraits:
+    nodes, log_weight = laid_out
     return data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
 
 
@@ -433,8 +437,8 @@ def _closer(y: _Table, data: MarginalTraits) -> MarginalTraits:
     log_a = coordinates.unpack_items(y, *data.used.shape)[0]
     variance = np.einsum("ttn->tn", np.asarray(_look(y, data, False).covariance))
     sd = float(np.sqrt(variance.min()))
-    nodes, log_weight = _evenly(layout.nodes_for_spread(min(sd, 1.2 * float(np.exp(-log_a.max())))))
-    return data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
+    narrowest = min(sd, 1.2 * float(np.exp(-log_a.max())))
+    return _with_nodes(data, _evenly(layout.nodes_for_spread(narrowest)))
 
 
 def _for_chains(data: MarginalTraits, own: bool) -> MarginalTraits:
@@ -449,8 +453,7 @@ def _for_chains(data: MarginalTraits, own: bool) -> MarginalTraits:
         more = _with_own_nodes(data, _OWN_NODES_OF_FEW)
     else:
         gap = max(_CLOSEST, 2 * layout.THETA_LIMIT * data.sites.shift.size / _NODES_OF_ALL)
-        nodes, log_weight = _evenly(layout.evenly(gap))
-        more = data._replace(nodes=jnp.asarray(nodes), log_weight=jnp.asarray(log_weight))
+        more = _with_nodes(data, _evenly(layout.evenly(gap)))
     return more if more.nodes.size > data.nodes.size else data
 
 
