@@ -53,7 +53,7 @@ def compare_structures(
     Raises:
         NotConvergedError: A simpler model has no mode.
         SettingError: The fit has no draws (maximum likelihood), fewer than 10 respondents are
-            to be left out, or a negative number fitted again.
+            to be left out, or a negative number fitted again, or any where `correlated.integrates`.
     """
     if not fit.draws:
         raise SettingError(f"{fit.family}: method 'mml' has no draws: fit it by 'nuts'")
@@ -62,6 +62,11 @@ def compare_structures(
     most = (loo.MOST_FITTED_AGAIN if few else 0) if most_fitted_again is None else most_fitted_again
     if most < 0:
         raise SettingError(f"most_fitted_again = {most}: give 0 or more")
+    if most and correlated.integrates(responses, fit.traits):
+        raise SettingError(
+            f"most_fitted_again = {most}: fits without a respondent sample every trait, which {n} "
+            "respondents' answers are too few for: give 0"
+        )
     rng = np.random.default_rng((seed, 23))
     chosen = loo.who_is_left_out(n, most_left_out, rng)
     of_item = np.array(fit.trait_of_item)

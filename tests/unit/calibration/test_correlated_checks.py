@@ -310,6 +310,8 @@ def test_a_fit_without_draws_has_no_structures_to_compare(
         compare_structures(replace(apart[1], draws={}), apart[0], seed=0)
     with pytest.raises(SettingError, match="most_fitted_again = -1: give 0 or more"):
         compare_structures(apart[1], apart[0], seed=0, most_fitted_again=-1)
+    with pytest.raises(SettingError, match=r"again = 1: .* 24 respondents' answers are too few"):
+        compare_structures(apart[1], answers(0.5, n=24, each=1), seed=0, most_fitted_again=1)
 
 
 def test_traits_tell_of_each_other_in_prediction_sets(
